@@ -1,0 +1,10 @@
+"""Runs the revisions: on a connection the caller gives, on one of its own, or as a script."""
+
+from alembic import context
+
+from ledger.ddl import environment
+
+if context.is_offline_mode():
+    environment.run_offline(context)
+else:
+    environment.run_online(context)

@@ -1,0 +1,21 @@
+"""The calls of one model, across users, newest first."""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+INDEX = {
+    "table": "llm_requests",
+    "columns": ("provider", "model", '"timestamp" DESC'),
+}
+
+
+def upgrade() -> None:
+    op.create_covering_index("llm_requests_provider_model_idx", **INDEX)
+
+
+def downgrade() -> None:
+    op.drop_covering_index("llm_requests_provider_model_idx", **INDEX)

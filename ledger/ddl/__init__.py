@@ -1,0 +1,1 @@
+"""What the database should have, how it gets it, and whether it still has it."""

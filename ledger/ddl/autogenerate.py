@@ -1,0 +1,115 @@
+"""Alembic's autogenerate, taught what it cannot see: our objects, and indexes in every detail."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from alembic.runtime.plugins import Plugin
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import MetaData
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ledger.ddl.compare import problems_of
+from ledger.ddl.declared import DECLARED
+from ledger.ddl.objects import CoveringIndex, TimeSeries
+from ledger.ddl.operations import ChangeObject
+from ledger.ddl.shapes import indexes_of
+from ledger.models.base import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.operations.ops import ModifyTableOps, UpgradeOps
+    from sqlalchemy import Connection, Index, Table
+
+PLUGIN: Final = "ledger.objects"
+PLUGINS: Final = ("alembic.autogenerate.*", PLUGIN)
+"""What env.py names in `autogenerate_plugins`."""
+
+_TIME_SERIES: Final = {target.name for target in DECLARED if isinstance(target, TimeSeries)}
+
+
+def setup(plugin: Plugin) -> None:
+    """Register the comparators; called once, by `register`."""
+    plugin.add_autogenerate_comparator(_objects, "schema", priority=DispatchPriority.LAST)
+    plugin.add_autogenerate_comparator(
+        _indexes, "table", "indexes", priority=DispatchPriority.FIRST
+    )
+
+
+def register() -> None:
+    """Make the plugin known to Alembic.
+
+    By hand and not by the entry point `alembic.plugins`: that one is loaded while
+    `import alembic.command` runs, in every program on the machine, and imports in a circle.
+    """
+    with suppress(ValueError):  # it is registered already
+        setup(Plugin(PLUGIN))
+
+
+def _objects(
+    context: AutogenContext, operations: UpgradeOps, schemas: set[str | None]
+) -> PriorityDispatchResult:
+    connection = context.connection
+    assert connection is not None, "autogenerate compares with a database"
+    for target in DECLARED:
+        if problems_of(connection, target):
+            operations.ops.append(ChangeObject(target, target))
+    return PriorityDispatchResult.CONTINUE
+
+
+def _indexes(
+    context: AutogenContext,
+    operations: ModifyTableOps,
+    schema: str | None,
+    table_name: str,
+    found: Table | None,
+    wanted: Table | None,
+) -> PriorityDispatchResult:
+    if schema != SCHEMA or table_name not in _TIME_SERIES or found is None or wanted is None:
+        return PriorityDispatchResult.CONTINUE
+    connection = context.connection
+    assert connection is not None, "autogenerate compares with a database"
+    for index in _differing(connection, wanted):
+        operations.ops.append(ChangeObject(covering_index(index)))
+    return PriorityDispatchResult.STOP
+
+
+def _differing(connection: Connection, table: Table) -> Iterator[Index]:
+    """The table's declared indexes that the server does not have, or has otherwise.
+
+    Alembic sees neither a changed INCLUDE or WHERE nor an INVALID index; the server's own
+    words show both.
+    """
+    with connection.begin_nested() as savepoint:
+        temporary = table.to_metadata(MetaData(), schema="pg_temp")
+        connection.execute(CreateTable(temporary))
+        for index in temporary.indexes:
+            connection.execute(CreateIndex(index))
+        wanted = indexes_of(connection, f"pg_temp.{table.name}")
+        savepoint.rollback()
+    found = indexes_of(connection, f"{SCHEMA}.{table.name}")
+    for index in sorted(table.indexes, key=lambda each: str(each.name)):
+        if found.get(f"index {index.name}") != wanted[f"index {index.name}"]:
+            yield index
+
+
+def covering_index(index: Index) -> CoveringIndex:
+    """A model's index as the operation that builds it without stopping writers."""
+    options: dict[str, Any] = dict(index.dialect_options["postgresql"])
+    where = options.get("where")
+    assert index.table is not None, "an index belongs to a table"
+    return CoveringIndex(
+        name=str(index.name),
+        table=index.table.name,
+        columns=tuple(
+            f'"{name}"' if name == "timestamp" else str(name)
+            for name in (
+                getattr(column, "name", None) or str(column) for column in index.expressions
+            )
+        ),
+        where=None if where is None else str(where),
+        using=options.get("using") or "btree",
+    )

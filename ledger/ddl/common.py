@@ -1,0 +1,199 @@
+"""SQL that both storages share: routines, views, and what a statement must refuse."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs
+from ledger.ddl.latency_functions import latency_routines
+from ledger.ddl.objects import LatencyFunctions, Routine, View
+from ledger.ddl.routines import create_routine, drop_routine
+from ledger.ddl.steps import Step, block, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from ledger.ddl.objects import Retention, Rollup
+    from ledger.settings import Percentiles
+
+RAW_LEVEL, MINUTE_LEVEL, HOUR_LEVEL = "llm_requests", "llm_metrics_1m", "llm_metrics_1h"
+
+
+@singledispatch
+def create(target: object, encoding: Percentiles) -> list[Step]:
+    """The steps that make an object which is the same on both storages."""
+    raise TypeError(f"no renderer makes a {type(target).__name__}")
+
+
+@singledispatch
+def drop(target: object, encoding: Percentiles) -> list[Step]:
+    """The steps that take it away."""
+    raise TypeError(f"no renderer drops a {type(target).__name__}")
+
+
+@singledispatch
+def facts(target: object, encoding: Percentiles) -> list[Fact]:
+    """What can be seen to hold where the object is there."""
+    raise TypeError(f"no renderer knows a {type(target).__name__}")
+
+
+@facts.register(Routine)
+def _(target: Routine, encoding: Percentiles) -> list[Fact]:
+    return [RoutineIs(accepted=(target,))]
+
+
+@facts.register(LatencyFunctions)
+def _(target: LatencyFunctions, encoding: Percentiles) -> list[Fact]:
+    return [RoutineIs(accepted=(routine,)) for routine in latency_routines(encoding)]
+
+
+@facts.register(View)
+def _(target: View, encoding: Percentiles) -> list[Fact]:
+    return [ViewIs(name=target.name, query=target.query, is_barrier=True)]
+
+
+def has_wish(retention: Retention) -> Fact:
+    """The installation says how long the relation is kept; how long is its owner's affair."""
+    return Holds(
+        query=f"SELECT retention ? {literal(retention.name)} FROM ledger.installation",
+        otherwise=f"no retention is recorded for {retention.name}",
+    )
+
+
+@create.register(Routine)
+def _(target: Routine, encoding: Percentiles) -> list[Step]:
+    return [create_routine(target)]
+
+
+@drop.register(Routine)
+def _(target: Routine, encoding: Percentiles) -> list[Step]:
+    return [drop_routine(target.name)]
+
+
+@create.register(LatencyFunctions)
+def _(target: LatencyFunctions, encoding: Percentiles) -> list[Step]:
+    return [create_routine(routine) for routine in latency_routines(encoding)]
+
+
+@drop.register(LatencyFunctions)
+def _(target: LatencyFunctions, encoding: Percentiles) -> list[Step]:
+    return [drop_routine(routine.name) for routine in reversed(latency_routines(encoding))]
+
+
+@create.register(View)
+def _(target: View, encoding: Percentiles) -> list[Step]:
+    # security_barrier keeps a reader's own functions from being run on other users' rows.
+    return [
+        Step(
+            sql=f"CREATE OR REPLACE VIEW ledger.{target.name} WITH (security_barrier)"
+            f" AS {target.query}"
+        )
+    ]
+
+
+@drop.register(View)
+def _(target: View, encoding: Percentiles) -> list[Step]:
+    return [drop_view(target.name)]
+
+
+def drop_view(name: str) -> Step:
+    """Drop the view."""
+    return Step(sql=f"DROP VIEW IF EXISTS ledger.{name}")
+
+
+def refuse_loss(table: str, *, allowed: bool, rows: str = "", what: str = "rows") -> list[Step]:
+    """Refuse to go on while the table holds rows, unless that loss was allowed by name."""
+    if allowed:
+        return []
+    hint = f"ledger db downgrade --allow-data-loss {table} (alembic -x allow-data-loss={table})"
+    return [
+        Step(
+            sql=block(
+                f"""BEGIN
+  IF EXISTS (SELECT FROM ledger.{table} {rows}) THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG002', MESSAGE =
+      'ledger.{table} holds {what} that this downgrade would lose; nothing was changed.'
+      ' To lose them: {hint}';
+  END IF;
+END"""
+            )
+        )
+    ]
+
+
+def refuse_rollup_loss(rollup: Rollup, *, allowed: bool) -> list[Step]:
+    """Refuse to drop a rollup that holds buckets older than the rows it could be made of."""
+    oldest = "(SELECT coalesce(min(\"timestamp\"), 'infinity') FROM ledger.llm_requests)"
+    return refuse_loss(
+        rollup.name,
+        allowed=allowed,
+        rows=f"WHERE bucket < date_trunc('hour', {oldest})",
+        what="history older than the raw rows",
+    )
+
+
+def record_wish(retention: Retention) -> list[Step]:
+    """Write how long the relation's rows are to be kept, refusing what would erase rollups.
+
+    A rollup is rebuilt from what is below it, whole: a late row in an hour whose minutes are
+    gone turns that hour into the late row alone. So each level is kept at least as long as
+    the one below. Raw rows that an older, shorter wish let go do not come back:
+    ``raw_from`` remembers.
+    """
+    keep = f"make_interval(secs => {retention.keep.total_seconds():.0f})"
+    return [
+        Step(
+            sql=block(
+                f"""DECLARE
+  wishes jsonb;
+  forever CONSTANT interval := '1000 years';
+  raw interval;
+  minutes interval;
+  hours interval;
+BEGIN
+  SELECT retention INTO wishes FROM ledger.installation FOR UPDATE;
+  IF {literal(retention.name)} = '{RAW_LEVEL}' THEN
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
+      date_bin('1 hour', now() - least({keep}, (wishes ->> '{RAW_LEVEL}')::interval),
+               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
+    WHERE source = '{RAW_LEVEL}' AND wishes ? '{RAW_LEVEL}';
+  END IF;
+  wishes := wishes || jsonb_build_object({literal(retention.name)}, justify_hours({keep})::text);
+  raw := coalesce((wishes ->> '{RAW_LEVEL}')::interval, forever);
+  minutes := coalesce((wishes ->> '{MINUTE_LEVEL}')::interval, forever);
+  hours := coalesce((wishes ->> '{HOUR_LEVEL}')::interval, forever);
+  IF {keep} < INTERVAL '1 day' THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+      '%s cannot be kept for %s: the shortest is 1 day, as the last hours are not rolled up yet',
+      {literal(retention.name)}, {keep});
+  END IF;
+  IF minutes < raw OR hours < minutes THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+      'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
+      ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
+  END IF;
+  UPDATE ledger.installation SET retention = wishes;
+END"""
+            )
+        )
+    ]
+
+
+def forget_wish(name: str) -> Step:
+    """Keep the relation's rows for ever."""
+    return Step(sql=f"UPDATE ledger.installation SET retention = retention - {literal(name)}")
+
+
+def seconds(value: timedelta) -> int:
+    """Whole seconds of a duration."""
+    return int(value.total_seconds())
+
+
+def progress_rows(series: str) -> Iterator[Step]:
+    """The row that holds a time series' watermark and horizon."""
+    yield Step(
+        sql=f"INSERT INTO ledger.rollup_progress (source) VALUES ({literal(series)})"
+        " ON CONFLICT DO NOTHING"
+    )

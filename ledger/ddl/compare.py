@@ -1,0 +1,147 @@
+"""Where the database is not what is declared: tables, objects, and what nobody declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import MetaData, text
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ledger.ddl.declared import DECLARED
+from ledger.ddl.facts import differing
+from ledger.ddl.objects import Rollup, TimeSeries
+from ledger.ddl.operations import RENDERERS
+from ledger.ddl.shapes import shape_of
+from ledger.ddl.storage import recorded
+from ledger.errors import SchemaNotReady
+from ledger.models import access, installation, telemetry  # noqa: F401  fill the metadata
+from ledger.models.base import SCHEMA, Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Table
+
+    from ledger.ddl.objects import DatabaseObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing in the database that is not as declared, in a person's words."""
+
+    object: str
+    problem: str
+    is_warning: bool = False
+    """A thing that works and should not be; it does not make the check fail."""
+
+    def __str__(self) -> str:
+        return f"{self.object}: {self.problem}"
+
+
+def differences(connection: Connection) -> list[Difference]:
+    """Every difference between the database and the declarations, tables first.
+
+    Nothing is changed: what is wanted is made as temporary objects and rolled back.
+    """
+    return [
+        *_of_tables(connection),
+        *_of_objects(connection),
+        *_strangers(connection),
+        *_warnings(connection),
+    ]
+
+
+def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
+    """What does not hold of one declared object."""
+    if (found := recorded(connection)) is None:
+        raise SchemaNotReady
+    storage, encoding = found
+    problems: list[str] = []
+    for fact in RENDERERS[storage].facts(target, encoding):
+        with connection.begin_nested() as savepoint:
+            problems += fact.problems(connection)
+            savepoint.rollback()
+    return problems
+
+
+def _of_objects(connection: Connection) -> Iterator[Difference]:
+    for target in DECLARED:
+        for problem in problems_of(connection, target):
+            yield Difference(object=target.name, problem=problem)
+
+
+def _of_tables(connection: Connection) -> Iterator[Difference]:
+    for table in Base.metadata.sorted_tables:
+        found = shape_of(connection, f"{SCHEMA}.{table.name}")
+        if not found:
+            yield Difference(object=table.name, problem=f"table {table.name} is missing")
+            continue
+        with connection.begin_nested() as savepoint:
+            wanted = _wanted(connection, table)
+            savepoint.rollback()
+        for problem in differing(wanted, found, f"table {table.name}"):
+            yield Difference(object=table.name, problem=problem)
+
+
+def _wanted(connection: Connection, table: Table) -> dict[str, str]:
+    temporary = table.to_metadata(MetaData(), schema="pg_temp")
+    connection.execute(CreateTable(temporary))
+    for index in temporary.indexes:
+        connection.execute(CreateIndex(index))
+    return shape_of(connection, f"pg_temp.{table.name}")
+
+
+_KNOWN = {"alembic_version"}
+
+_RELATIONS = text(
+    "SELECT relname, relkind FROM pg_class WHERE relnamespace = to_regnamespace('ledger')"
+    " AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition ORDER BY relname"
+)
+
+_TRIGGERS = text(
+    "SELECT tgrelid::regclass::text, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid"
+    " WHERE relnamespace = to_regnamespace('ledger') AND NOT tgisinternal AND NOT relispartition"
+    " AND tgname NOT IN ('llm_requests_touched_by_insert', 'llm_requests_touched_by_update',"
+    " 'llm_requests_touched_by_delete', 'ts_insert_blocker') ORDER BY 1, 2"
+)
+
+
+def _strangers(connection: Connection) -> Iterator[Difference]:
+    rollups = [target for target in DECLARED if isinstance(target, Rollup)]
+    declared = (
+        _KNOWN
+        | {target.name for target in DECLARED}
+        | {t.name for t in Base.metadata.tables.values()}
+    )
+    declared |= {f"{rollup.name}_materialized" for rollup in rollups}
+    declared |= {f"{t.name}_touched" for t in DECLARED if isinstance(t, TimeSeries)}
+    for name, kind in connection.execute(_RELATIONS):
+        if name.startswith("llm_requests_p") and kind == "r":
+            yield Difference(
+                object=name,
+                problem="a day that was detached and not yet rolled up for the last time;"
+                " `ledger maintain` finishes it",
+                is_warning=True,
+            )
+        elif name not in declared:
+            yield Difference(object=name, problem="nobody declared this relation")
+    for table, trigger in connection.execute(_TRIGGERS):
+        yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
+
+
+def _warnings(connection: Connection) -> Iterator[Difference]:
+    role, is_superuser, is_owner = connection.execute(
+        text(
+            "SELECT current_user, rolsuper, pg_get_userbyid(relowner) = current_user"
+            " FROM pg_roles, pg_class WHERE rolname = current_user"
+            " AND pg_class.oid = to_regclass('ledger.llm_requests')"
+        )
+    ).one()
+    if is_superuser or is_owner:
+        yield Difference(
+            object=str(role),
+            problem="this role owns the ledger or is a superuser; let the application connect as"
+            " a role of its own: ledger db grant ROLE --as service",
+            is_warning=True,
+        )

@@ -1,0 +1,112 @@
+"""What this version of the ledger wants the database to have, beyond its tables."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from ledger.ddl.objects import (
+    Columnstore,
+    DatabaseObject,
+    LatencyFunctions,
+    Refresh,
+    Retention,
+    Rollup,
+    Routine,
+    TimeSeries,
+    View,
+)
+from ledger.ddl.scopes import MY_SCOPES, SCOPED_USERS, SEES_ALL, VISIBLE
+from ledger.models.latency import BINS_VERSION
+from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
+
+_REQUESTS: Final = LLMRequest.__tablename__
+
+_UUID_TIME: Final = Routine(
+    name="uuid_time",
+    arguments="id uuid",
+    definition=(
+        "RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN to_timestamp("
+        "(('x' || encode(substring(uuid_send(id), 1, 6), 'hex'))::bit(48)::bigint)"
+        "::double precision / 1000)"
+    ),
+)
+"""The moment in a UUIDv7. Of the forms measured this one costs ingest least (0.97 kept)."""
+
+_RAW_FROM: Final = Routine(
+    name="raw_from",
+    arguments="",
+    definition=f"""RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT greatest(
+  p.raw_from,
+  date_bin('1 hour', now() - (i.retention ->> '{_REQUESTS}')::interval, '1970-01-01 00:00:00+00')
+    + INTERVAL '1 hour')
+FROM ledger.rollup_progress p, ledger.installation i WHERE p.source = '{_REQUESTS}'
+$function$""",
+)
+"""The first hour whose raw rows are all there; what is older is read from rollups."""
+
+_REQUESTS_BY_KEY: Final = Routine(
+    name="requests_by_key",
+    arguments="user_ids uuid[], timestamps timestamptz[], ids uuid[]",
+    definition=f"""RETURNS SETOF ledger.{_REQUESTS} LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT r.* FROM unnest(user_ids, timestamps, ids) AS k(user_id, at, id)
+CROSS JOIN LATERAL (
+  SELECT * FROM ledger.{_REQUESTS} s
+  WHERE s.user_id = k.user_id AND s."timestamp" = k.at AND s.id = k.id OFFSET 0) AS r
+$function$""",
+)
+"""What is stored under keys that the caller has: lets a role that may only insert tell a
+repeated record from a conflicting one."""
+
+_WEEK: Final = timedelta(days=7)
+
+DECLARED: Final[tuple[DatabaseObject, ...]] = (
+    _UUID_TIME,
+    LatencyFunctions(bins_version=BINS_VERSION),
+    _RAW_FROM,
+    TimeSeries(name=_REQUESTS, time_column="timestamp", chunk=timedelta(days=1)),
+    _REQUESTS_BY_KEY,
+    Rollup(
+        name=MINUTE_ROLLUP,
+        source=_REQUESTS,
+        series=_REQUESTS,
+        time_column="timestamp",
+        bucket=timedelta(minutes=1),
+        keys=KEYS,
+        measures=tuple(MEASURES.items()),
+        latency="latency_ms",
+    ),
+    Rollup(
+        name=HOUR_ROLLUP,
+        source=MINUTE_ROLLUP,
+        series=_REQUESTS,
+        time_column="bucket",
+        bucket=timedelta(hours=1),
+        keys=KEYS,
+        measures=tuple((measure, f"sum({measure})") for measure in MEASURES),
+        latency="latency_sketch",
+    ),
+    Refresh(
+        name="refresh_metrics",
+        series=_REQUESTS,
+        rollups=(MINUTE_ROLLUP, HOUR_ROLLUP),
+        every=timedelta(minutes=1),
+        settle=timedelta(minutes=5),
+    ),
+    Columnstore(name=_REQUESTS, segment_by="user_id", order_by='"timestamp" DESC, id', after=_WEEK),
+    Columnstore(name=MINUTE_ROLLUP, segment_by="user_id", order_by="bucket DESC", after=_WEEK),
+    Columnstore(name=HOUR_ROLLUP, segment_by="user_id", order_by="bucket DESC", after=_WEEK),
+    Retention(name=_REQUESTS, keep=timedelta(days=90)),
+    Retention(name=MINUTE_ROLLUP, keep=timedelta(days=90)),
+    Retention(name=HOUR_ROLLUP, keep=timedelta(days=730)),
+    View(name="my_scopes", query=MY_SCOPES),
+    SCOPED_USERS,
+    SEES_ALL,
+    *VISIBLE,
+)
+"""In the order in which it is made; the retention is the default, the database holds the wish."""

@@ -1,0 +1,227 @@
+"""What can be seen to hold in a database that has an object, asked in the server's own words.
+
+What is wanted is made as temporary objects in a savepoint that is rolled back, and described
+by the same catalogue functions as what is there, so that no SQL has to be parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import text
+
+from ledger.ddl.routines import create_routine
+from ledger.ddl.shapes import indexes_of, shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from ledger.ddl.objects import Routine
+
+_OUR_SCHEMA = re.compile(r"\b(pg_temp(_\d+)?|ledger)\.")
+
+
+class Fact(Protocol):
+    """Something that holds, or about which there is a problem to report."""
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        """In a person's words, what does not hold; nothing where it does."""
+
+
+def _temporary(sql: str, name: str) -> str:
+    return sql.replace(f"ledger.{name}", f"pg_temp.{name}", 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutineIs:
+    """The routine is there, and is one of the accepted texts."""
+
+    accepted: tuple[Routine, ...]
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        name = self.accepted[0].name
+        rows = connection.execute(_ROUTINE, {"name": name, "schema": "ledger"}).scalars().all()
+        if not rows:
+            yield f"routine {name} is missing"
+            return
+        wanted = [self._described(connection, routine) for routine in self.accepted]
+        if len(rows) > 1:
+            yield f"routine {name} is there {len(rows)} times, with different arguments"
+        elif _OUR_SCHEMA.sub("", rows[0]) not in wanted:
+            yield f"routine {name} was changed"
+
+    @staticmethod
+    def _described(connection: Connection, routine: Routine) -> str:
+        sql = _temporary(create_routine(routine).sql, routine.name)
+        connection.exec_driver_sql(sql.replace("%", "%%"))
+        described = connection.execute(_ROUTINE, {"name": routine.name, "schema": None})
+        return _OUR_SCHEMA.sub("", described.scalars().one())
+
+
+_ROUTINE = text(
+    "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE proname = :name AND pronamespace ="
+    " coalesce(to_regnamespace(cast(:schema AS text)), pg_my_temp_schema())::oid"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewIs:
+    """The view is there with this query, and with security_barrier where it must have it."""
+
+    name: str
+    query: str
+    is_barrier: bool
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        row = connection.execute(
+            text(
+                "SELECT pg_get_viewdef(oid), coalesce('security_barrier=true' = ANY (reloptions)"
+                " OR 'security_barrier' = ANY (reloptions), false) FROM pg_class"
+                " WHERE oid = to_regclass(:name) AND relkind = 'v'"
+            ),
+            {"name": f"ledger.{self.name}"},
+        ).first()
+        if row is None:
+            yield f"view {self.name} is missing"
+            return
+        if row[0] != view_text(connection, self.query):
+            yield f"view {self.name} was changed"
+        if self.is_barrier and not row[1]:
+            yield f"view {self.name} has lost security_barrier"
+
+
+def view_text(connection: Connection, query: str) -> str:
+    """The query as the server writes it."""
+    connection.exec_driver_sql(
+        f"CREATE OR REPLACE TEMPORARY VIEW wanted_view AS {query}".replace("%", "%%")
+    )
+    described = connection.scalar(text("SELECT pg_get_viewdef('pg_temp.wanted_view'::regclass)"))
+    connection.exec_driver_sql("DROP VIEW pg_temp.wanted_view")
+    return str(described)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableIs:
+    """The table is there with the columns, constraints and indexes these statements make."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        for statement in self.statements:
+            connection.exec_driver_sql(_temporary(statement, self.name).replace("%", "%%"))
+        wanted = shape_of(connection, f"pg_temp.{self.name}")
+        found = shape_of(connection, f"ledger.{self.name}")
+        if not found:
+            yield f"table {self.name} is missing"
+            return
+        yield from differing(wanted, found, f"table {self.name}")
+
+
+def differing(wanted: dict[str, str], found: dict[str, str], where: str) -> Iterator[str]:
+    """Problems of a table: what is missing, surplus, or described otherwise."""
+    for part in sorted(wanted.keys() | found.keys()):
+        if part not in found:
+            yield f"{where}: {part} is missing; it should be {wanted[part]}"
+        elif part not in wanted:
+            yield f"{where}: {part} is not declared: {found[part]}"
+        elif wanted[part] != found[part]:
+            yield f"{where}: {part} is {found[part]}; it should be {wanted[part]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerIs:
+    """The trigger is there, calls this function, and fires as it should."""
+
+    table: str
+    name: str
+    function: str
+    enabled: str
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        row = connection.execute(
+            text(
+                "SELECT tgenabled::text, tgfoid::regproc::text FROM pg_trigger"
+                " WHERE tgrelid = to_regclass(:table) AND tgname = :name"
+            ),
+            {"table": f"ledger.{self.table}", "name": self.name},
+        ).first()
+        if row is None:
+            yield f"trigger {self.name} on {self.table} is missing"
+        elif row[0] != self.enabled:
+            states = {
+                "D": "disabled",
+                "O": "on origin only",
+                "R": "on replicas only",
+                "A": "always",
+            }
+            found, wanted = states[row[0]], states[self.enabled]
+            yield f"trigger {self.name} on {self.table} is {found}, not {wanted}"
+        elif row[1].removeprefix("ledger.") != self.function:
+            yield f"trigger {self.name} on {self.table} calls {row[1]}, not {self.function}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holds:
+    """A query of one boolean is true; NULL, no row and false are the problem."""
+
+    query: str
+    otherwise: str
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        if not connection.exec_driver_sql(self.query.replace("%", "%%")).scalar():
+            yield self.otherwise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregateIs:
+    """The continuous aggregate is there with this query, and reads up to the latest row."""
+
+    name: str
+    query: str
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        row = connection.execute(
+            text(
+                "SELECT view_definition, materialized_only FROM"
+                " timescaledb_information.continuous_aggregates"
+                " WHERE view_schema = 'ledger' AND view_name = :name"
+            ),
+            {"name": self.name},
+        ).first()
+        if row is None:
+            yield f"continuous aggregate {self.name} is missing"
+            return
+        if _without_space(row[0]) != _without_space(view_text(connection, self.query)):
+            yield f"continuous aggregate {self.name} was changed"
+        if row[1]:
+            yield f"continuous aggregate {self.name} has lost real-time aggregation"
+
+
+def _without_space(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql).strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunksHaveIndexes:
+    """Each chunk of the hypertable has each of its indexes, valid."""
+
+    table: str
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        chunks = connection.execute(
+            text(
+                "SELECT format('%I.%I', chunk_schema, chunk_name)"
+                " FROM timescaledb_information.chunks"
+                " WHERE hypertable_schema = 'ledger' AND hypertable_name = :table"
+            ),
+            {"table": self.table},
+        ).scalars()
+        wanted = len(indexes_of(connection, f"ledger.{self.table}"))
+        for chunk in chunks:
+            if len(indexes_of(connection, chunk)) < wanted:
+                yield f"chunk {chunk} of {self.table} lacks an index, or has an invalid one"

@@ -1,0 +1,118 @@
+"""What the ledger asks of a database beyond tables, as values; how is the renderers' affair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+
+class DatabaseObject(Protocol):
+    """Anything that a revision can make and drop, and that the comparator can look for."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the schema `ledger`; unique among objects of its class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routine:
+    """A SQL function or procedure: `name` and `arguments`, then all that follows them."""
+
+    name: str
+    arguments: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyFunctions:
+    """The functions that read latency sketches, for the encoding this database has."""
+
+    name: str = "latency_percentile"
+    bins_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSeries:
+    """A table of rows in time: a hypertable, or a table partitioned by whole days (UTC)."""
+
+    name: str
+    time_column: str
+    chunk: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveringIndex:
+    """An index of a time series, built without stopping writers."""
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    where: str | None = None
+    using: str = "btree"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollup:
+    """Sums of ``source`` by ``bucket`` and ``keys``, readable up to the latest row.
+
+    ``measures`` are (column, SQL aggregate over the source); ``latency`` is the column of
+    milliseconds, or of sketches where the source is a rollup, that ``latency_sketch`` is of.
+    """
+
+    name: str
+    source: str
+    time_column: str
+    bucket: timedelta
+    keys: tuple[str, ...]
+    measures: tuple[tuple[str, str], ...]
+    latency: str
+    series: str
+    """The time series at the bottom, whose progress row holds the watermark."""
+
+    @property
+    def is_of_raw_rows(self) -> bool:
+        """Whether it sums the time series itself and not a finer rollup."""
+        return self.source == self.series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """Keeps the rollups of a time series current, the finest first, oldest buckets first.
+
+    One routine does all levels in order, as jobs of their own can race: an hour that is
+    rolled up before its minutes stays wrong until the next run.
+    """
+
+    name: str
+    series: str
+    rollups: tuple[str, ...]
+    every: timedelta
+    settle: timedelta
+    """How long after its end an hour is left open for stragglers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columnstore:
+    """Rows older than ``after`` are kept by column, where the storage can."""
+
+    name: str
+    segment_by: str
+    order_by: str
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Rows of the relation ``name`` older than ``keep`` go, whole chunks or days at a time."""
+
+    name: str
+    keep: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A view for SQL users that shows what the role's scope allows (security_barrier)."""
+
+    name: str
+    query: str

@@ -1,0 +1,55 @@
+"""How long each level is kept: what is wished, and a new wish."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import cast, select
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.exc import DBAPIError
+
+from ledger.ddl.objects import Retention
+from ledger.ddl.operations import ChangeObject
+from ledger.ddl.storage import recorded
+from ledger.errors import InvalidArgument, SchemaNotReady, translate
+from ledger.models.installation import Installation
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+LEVELS: Final = {"raw": "llm_requests", "1m": "llm_metrics_1m", "1h": "llm_metrics_1h"}
+
+
+def wishes(connection: Connection) -> dict[str, timedelta | None]:
+    """How long each level ("raw", "1m", "1h") is kept; None is for ever."""
+    wished = {
+        level: cast(Installation.retention[relation].astext, INTERVAL).label(level)
+        for level, relation in LEVELS.items()
+    }
+    row = connection.execute(select(*wished.values())).mappings().first()
+    if row is None:
+        raise SchemaNotReady
+    return dict(row)
+
+
+def set_retention(connection: Connection, level: str, keep: timedelta) -> None:
+    """Keep the level's rows for ``keep`` from now on, in the caller's transaction.
+
+    Raises InvalidArgument for a level there is not, RetentionRefused where a refresh or a late
+    row would then erase rollups that are kept; nothing is changed in either case.
+    """
+    if level not in LEVELS:
+        raise InvalidArgument(f"{level!r} is not a level; use one of {', '.join(LEVELS)}")
+    if (found := recorded(connection)) is None:
+        raise SchemaNotReady
+    storage, percentiles = found
+    context = MigrationContext.configure(
+        connection, opts={"ledger_storage": storage, "ledger_percentiles": percentiles}
+    )
+    try:
+        Operations(context).invoke(ChangeObject(Retention(name=LEVELS[level], keep=keep)))
+    except DBAPIError as error:
+        raise (translate(error) or error) from error

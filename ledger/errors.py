@@ -1,0 +1,131 @@
+"""Every error the ledger raises, and the one place where PostgreSQL's codes become them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class LedgerError(Exception):
+    """The ledger could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class InvalidArgument(LedgerError, ValueError):
+    """An argument is outside what the call takes."""
+
+
+class InvalidSettings(LedgerError, ValueError):
+    """A setting is missing or cannot be read."""
+
+
+class InvalidRecord(LedgerError, ValueError):
+    """A record breaks a rule of the ledger and was not written."""
+
+
+class ConflictingRecord(LedgerError):
+    """A record with this key is stored, with other content.
+
+    Raised where a retry is not the same record. Nothing was written.
+    """
+
+    def __init__(self, key: str, differing: Sequence[str]) -> None:
+        self.key, self.differing = key, tuple(differing)
+        super().__init__(
+            f"{key} is already recorded with other {', '.join(differing)};"
+            " send what was sent first, or use another request_id"
+        )
+
+
+class DatabaseUnavailable(LedgerError):
+    """The database cannot be reached, or the connection was lost.
+
+    Nothing of the batch under way is stored; sending it again is safe, as keys make
+    every write idempotent.
+    """
+
+
+class DiskFull(LedgerError):
+    """The database server has no room left; nothing of the batch under way is stored."""
+
+
+class PermissionMissing(LedgerError):
+    """The database role lacks a privilege; `ledger db grant` gives it."""
+
+
+class SchemaNotReady(LedgerError):
+    """The database has no ledger schema of this version; run `ledger db upgrade`."""
+
+
+class ForeignSchema(LedgerError):
+    """The database has a schema named ledger that this package did not make."""
+
+
+class StorageMismatch(LedgerError):
+    """The settings ask for another storage than the one the database was installed with."""
+
+
+class RetentionRefused(LedgerError):
+    """This retention would erase rollups that are to be kept."""
+
+
+class DataLossRefused(LedgerError):
+    """A downgrade would drop a table that holds rows."""
+
+
+class MigrationFailed(LedgerError):
+    """A migration could not be carried out."""
+
+
+_CLASSES: dict[str, type[LedgerError]] = {
+    "08": DatabaseUnavailable,
+    "57P": DatabaseUnavailable,
+    "53300": DatabaseUnavailable,
+    "53100": DiskFull,
+    "42501": PermissionMissing,
+    "3F000": SchemaNotReady,
+    "42P01": SchemaNotReady,
+    "42883": SchemaNotReady,
+    "23": InvalidRecord,
+    "22": InvalidRecord,
+    "LG001": RetentionRefused,
+    "LG002": DataLossRefused,
+    "LG003": StorageMismatch,
+    "LG004": MigrationFailed,
+}
+"""SQLSTATE prefix -> error; the LG class is raised by the ledger's own SQL."""
+
+
+def translate(error: BaseException, sqlstate: str | None = None) -> LedgerError | None:
+    """The ledger's error for one that a PostgreSQL driver raised, or None where there is none.
+
+    The SQLSTATE decides; an error without one that a driver calls operational is a lost or
+    refused connection.
+    """
+    driver_error: BaseException = getattr(error, "orig", None) or error
+    code = (
+        sqlstate or getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
+    )
+    words = _primary(driver_error)
+    if code is None:
+        is_lost = type(driver_error).__name__ in {
+            "OperationalError",
+            "InterfaceError",
+            "ConnectionTimeout",
+        }
+        return DatabaseUnavailable(f"{DatabaseUnavailable.__doc__}\n{words}") if is_lost else None
+    for length in (5, 3, 2):
+        if (found := _CLASSES.get(code[:length])) is not None:
+            return found(words if code.startswith("LG") else f"{inspect.getdoc(found)}\n{words}")
+    return None
+
+
+def _primary(error: BaseException) -> str:
+    """What the server said, without its context: that is for the server's log."""
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)
+    return primary or str(error).strip() or type(error).__name__
