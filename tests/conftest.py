@@ -1,0 +1,103 @@
+"""What every test can ask for: a target, and a database of its own there."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.databases import Databases, Finding, Migrate, Target, look_around, targets_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FINDINGS = pytest.StashKey[list[Finding]]()
+TARGETS = pytest.StashKey[list[Target]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--databases",
+        metavar="NAMES",
+        default="",
+        help="test on these only, by the beginnings of their names: embedded,timescale",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "storage(name): run on targets of this storage only")
+    findings = look_around()
+    targets = targets_on(server for finding in findings for server in finding.servers)
+    if wanted := tuple(filter(None, config.getoption("--databases").split(","))):
+        names = ", ".join(target.name for target in targets)
+        targets = [target for target in targets if target.name.startswith(wanted)]
+        if not targets:
+            raise pytest.UsageError(f"--databases: there are {names}")
+    config.stash[FINDINGS] = findings
+    config.stash[TARGETS] = targets
+    # A killed run, too, stops its servers and removes their data.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Not a fixture's end, which an interrupt during collection or a teardown can skip.
+    for finding in config.stash.get(FINDINGS, []):
+        for server in finding.servers:
+            server.stop()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    targets = ", ".join(target.name for target in config.stash[TARGETS])
+    looked_for = [f"database, {finding}" for finding in config.stash[FINDINGS]]
+    return [*looked_for, f"testing on: {targets}"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames:
+        targets = metafunc.config.stash[TARGETS]
+        for marker in metafunc.definition.iter_markers("storage"):
+            targets = [target for target in targets if target.storage == marker.args[0]]
+        metafunc.parametrize("target", targets, ids=str, indirect=True, scope="session")
+    if "finding" in metafunc.fixturenames:
+        findings = metafunc.config.stash[FINDINGS]
+        metafunc.parametrize("finding", findings, ids=lambda finding: finding.kind)
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each way in which the ledger can be installed here, one after the other."""
+    found: Target = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def migrate() -> Migrate:
+    """What makes a template of an empty database."""
+    from ledger.ddl.migrate import upgrade  # noqa: PLC0415 - tests without a database need none
+
+    return upgrade
+
+
+@pytest.fixture(scope="session")
+def databases(migrate: Migrate) -> Iterator[Databases]:
+    """Makes databases on any server, and drops them at the end of the run."""
+    databases = Databases(migrate=migrate)
+    yield databases
+    databases.drop_all()
+
+
+@pytest.fixture
+def database_url(databases: Databases, target: Target) -> Iterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = databases.create(target.server, template=databases.template(target))
+    yield databases.url(target.server, name)
+    databases.drop(name)
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases, target: Target) -> Iterator[str]:
+    """A database with nothing in it, of the test's own."""
+    name = databases.create(target.server)
+    yield databases.url(target.server, name)
+    databases.drop(name)
