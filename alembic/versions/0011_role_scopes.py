@@ -11,26 +11,25 @@ depends_on = None
 MY_SCOPES = "SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user"
 
 # SECURITY INVOKER over a barrier view: inside SECURITY DEFINER current_user is the owner.
+# RETURN and no text: that would be read by the search_path of whoever asks.
 NARROWED_TO = "nullif(current_setting('ledger.user_id', true), '')::uuid"
 
 SCOPED_USERS = {
     "arguments": "",
-    "definition": f"""RETURNS uuid[] LANGUAGE sql STABLE PARALLEL SAFE AS $function$
-SELECT coalesce(array_agg(s.user_id), '{{}}') FROM (
+    "definition": f"""RETURNS uuid[] LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (SELECT coalesce(array_agg(s.user_id), '{{}}') FROM (
   SELECT user_id FROM ledger.my_scopes WHERE kind = 'reader'
     AND ({NARROWED_TO} IS NULL OR user_id = {NARROWED_TO})
   UNION
   SELECT {NARROWED_TO} WHERE {NARROWED_TO} IS NOT NULL
     AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))
-) AS s
-$function$""",
+) AS s)""",
 }
 SEES_ALL = {
     "arguments": "",
-    "definition": f"""RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $function$
-SELECT {NARROWED_TO} IS NULL
-  AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))
-$function$""",
+    "definition": f"""RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+RETURN {NARROWED_TO} IS NULL
+  AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))""",
 }
 
 SUMS = (
@@ -60,12 +59,15 @@ VIEWS = {
 
 
 def visible(relation: str) -> str:
-    """A UNION ALL of the role's users and of everything: an OR would lose the index."""
+    """A UNION ALL of the role's users and of everything: an OR would lose the index.
+
+    Inside a subquery: a UNION ALL by itself is flattened, and security_barrier then ignored.
+    """
     return (
-        f"SELECT {COLUMNS[relation]} FROM ledger.{relation}"
+        f"SELECT * FROM (SELECT {COLUMNS[relation]} FROM ledger.{relation}"
         " WHERE user_id = ANY ((SELECT ledger.scoped_users())::uuid[])"
         f" UNION ALL SELECT {COLUMNS[relation]} FROM ledger.{relation}"
-        " WHERE (SELECT ledger.sees_all())"
+        " WHERE (SELECT ledger.sees_all())) AS visible"
     )
 
 

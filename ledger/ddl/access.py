@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.ddl.storage import recorded
 from ledger.errors import InvalidArgument, SchemaNotReady
 from ledger.models.access import RoleScope
-from ledger.settings import Storage
+from ledger.settings import Percentiles, Storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,38 +20,50 @@ if TYPE_CHECKING:
 KINDS: Final = ("reader", "writer", "service", "auditor")
 
 _VIEWS = (
-    "ledger.my_scopes, ledger.visible_requests, ledger.visible_metrics_1m,"
+    "SELECT ON ledger.my_scopes, ledger.visible_requests, ledger.visible_metrics_1m,"
     " ledger.visible_metrics_1h"
 )
-_BOOKS = "ledger.installation, ledger.rollup_progress, ledger.alembic_version"
+_BOOKS = "SELECT ON ledger.installation, ledger.rollup_progress, ledger.alembic_version"
 _TABLES: Final = {
-    Storage.TIMESCALE: "ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h",
+    Storage.TIMESCALE: (
+        "SELECT ON ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h"
+    ),
     Storage.POSTGRES: (
-        "ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h,"
+        "SELECT ON ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h,"
         " ledger.llm_metrics_1m_materialized, ledger.llm_metrics_1h_materialized,"
         " ledger.llm_requests_touched"
     ),
 }
-_READING = "FUNCTION ledger.scoped_users(), FUNCTION ledger.sees_all(), FUNCTION ledger.raw_from()"
 
 
-def _privileges(kind: str, storage: Storage) -> list[str]:
-    """What a role of the kind is granted, as the middle of GRANT ... TO."""
-    viewing = [f"SELECT ON {_VIEWS}"]
+def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[str]:
+    """What a role of the kind is granted, as the middle of GRANT ... TO.
+
+    Functions by name, also those that PUBLIC may execute unless it was told otherwise: a
+    view's functions, and a CHECK's, are executed as the role that reads or writes.
+    """
+    percentile = ["ledger.latency_percentile"]
+    if percentiles is Percentiles.HISTOGRAM:
+        percentile.append("ledger.latency_bin")
+    viewing = [_VIEWS, _execute("ledger.scoped_users", "ledger.sees_all", *percentile)]
+    auditing = [_BOOKS, _TABLES[storage], _execute("ledger.raw_from", *percentile)]
+    days = ["ledger.ensure_days"] if storage is Storage.POSTGRES else []
     writing = [
         "INSERT ON ledger.llm_requests",
-        f"SELECT ON {_BOOKS}",
-        "EXECUTE ON FUNCTION ledger.raw_from()",
-        "EXECUTE ON FUNCTION ledger.requests_by_key(uuid[], timestamptz[], uuid[])",
+        _BOOKS,
+        _execute("ledger.raw_from", "ledger.requests_by_key", "ledger.uuid_time", *days),
     ]
-    if storage is Storage.POSTGRES:
-        writing.append("EXECUTE ON FUNCTION ledger.ensure_days(date[])")
     return {
         "reader": viewing,
         "writer": writing,
-        "service": [*viewing, *writing, f"SELECT ON {_TABLES[storage]}"],
-        "auditor": [*viewing, f"SELECT ON {_BOOKS}, {_TABLES[storage]}"],
+        "service": [*viewing, *auditing, *writing],
+        "auditor": [*viewing, *auditing],
     }[kind]
+
+
+def _execute(*functions: str) -> str:
+    """Without arguments: no name is overloaded within an installation."""
+    return f"EXECUTE ON FUNCTION {', '.join(functions)}"
 
 
 def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = ()) -> None:
@@ -70,22 +82,34 @@ def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = 
             if kind == "reader"
             else f"a {kind} is not bound to users; name none"
         )
-    quoted = _existing(connection, role)
+    if (quoted := _quoted(connection, role)) is None:
+        raise InvalidArgument(f"there is no database role {role!r}; make it with CREATE ROLE first")
     if (found := recorded(connection)) is None:
         raise SchemaNotReady
-    for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, found[0])]:
-        connection.execute(text(f"GRANT {privilege} TO {quoted}"))
+    _wait_for_others(connection)
+    for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, *found)]:
+        _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
     rows = [{"role": role, "kind": kind, "user_id": user} for user in users or (None,)]
     connection.execute(insert(RoleScope).on_conflict_do_nothing(), rows)
 
 
 def revoke(connection: Connection, role: str) -> None:
-    """Take everything in the ledger away from the role; it sees nothing from the commit on."""
-    quoted = _existing(connection, role)
-    connection.execute(delete(RoleScope).where(RoleScope.role == role))
+    """Take everything in the ledger away from the role; it sees nothing from the commit on.
+
+    Also of a role that was dropped, as another one of that name would inherit its scopes.
+    Raises InvalidArgument where there is neither a role nor a scope of that name.
+    """
+    if recorded(connection) is None:
+        raise SchemaNotReady
+    _wait_for_others(connection)
+    forgotten = connection.execute(delete(RoleScope).where(RoleScope.role == role)).rowcount
+    if (quoted := _quoted(connection, role)) is None:
+        if not forgotten:
+            raise InvalidArgument(f"there is no database role {role!r}, and nothing granted to it")
+        return
     for kind in ("TABLES", "ROUTINES"):
-        connection.execute(text(f"REVOKE ALL ON ALL {kind} IN SCHEMA ledger FROM {quoted}"))
-    connection.execute(text(f"REVOKE ALL ON SCHEMA ledger FROM {quoted}"))
+        _execute_ddl(connection, f"REVOKE ALL ON ALL {kind} IN SCHEMA ledger FROM {quoted}")
+    _execute_ddl(connection, f"REVOKE ALL ON SCHEMA ledger FROM {quoted}")
 
 
 def scopes(connection: Connection) -> list[tuple[str, str, UUID | None]]:
@@ -97,11 +121,21 @@ def scopes(connection: Connection) -> list[tuple[str, str, UUID | None]]:
     ]
 
 
-def _existing(connection: Connection, role: str) -> str:
-    """The role's name, quoted. No revision and no grant creates a cluster's roles."""
-    quoted = connection.scalar(
-        text("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = :role"), {"role": role}
-    )
-    if quoted is None:
-        raise InvalidArgument(f"there is no database role {role!r}; make it with CREATE ROLE first")
-    return str(quoted)
+def _quoted(connection: Connection, role: str) -> str | None:
+    """The role's name as SQL has it, None where there is no such role.
+
+    No revision and no grant creates a cluster's roles.
+    """
+    statement = select(func.quote_ident(column("rolname"))).select_from(table("pg_roles"))
+    quoted: str | None = connection.scalar(statement.where(column("rolname") == role))
+    return quoted
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Two grants on one table at once are «tuple concurrently updated»."""
+    _execute_ddl(connection, "LOCK TABLE ledger.role_scopes IN SHARE ROW EXCLUSIVE MODE")
+
+
+def _execute_ddl(connection: Connection, statement: str) -> None:
+    """As it is: SQLAlchemy's `text` would read a colon in a role's name as a bind."""
+    connection.exec_driver_sql(statement.replace("%", "%%"))

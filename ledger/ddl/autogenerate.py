@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from alembic.operations.ops import DropIndexOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
@@ -72,8 +73,14 @@ def _indexes(
         return PriorityDispatchResult.CONTINUE
     connection = context.connection
     assert connection is not None, "autogenerate compares with a database"
+    present = {str(index.name): index for index in found.indexes}
     for index in _differing(connection, wanted):
+        if str(index.name) in present and not _is_unfinished(connection, index):
+            operations.ops.append(ChangeObject(None, covering_index(index)))
         operations.ops.append(ChangeObject(covering_index(index)))
+    declared = {str(index.name) for index in wanted.indexes}
+    for name in sorted(present.keys() - declared):
+        operations.ops.append(DropIndexOp.from_index(present[name]))
     return PriorityDispatchResult.STOP
 
 
@@ -94,6 +101,12 @@ def _differing(connection: Connection, table: Table) -> Iterator[Index]:
     for index in sorted(table.indexes, key=lambda each: str(each.name)):
         if found.get(f"index {index.name}") != wanted[f"index {index.name}"]:
             yield index
+
+
+def _is_unfinished(connection: Connection, index: Index) -> bool:
+    """Whether a build of the index failed; making it again goes on from there."""
+    statement = text("SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:index)")
+    return bool(connection.scalar(statement, {"index": f"{SCHEMA}.{index.name}"}))
 
 
 def covering_index(index: Index) -> CoveringIndex:

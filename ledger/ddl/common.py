@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
+from ledger.ddl.aggregates import EPOCH
 from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs
 from ledger.ddl.latency_functions import latency_routines
 from ledger.ddl.objects import LatencyFunctions, Routine, View
@@ -41,17 +42,56 @@ def facts(target: object, encoding: Percentiles) -> list[Fact]:
 
 @facts.register(Routine)
 def _(target: Routine, encoding: Percentiles) -> list[Fact]:
-    return [RoutineIs(accepted=(target,))]
+    return routine_facts(target)
 
 
 @facts.register(LatencyFunctions)
 def _(target: LatencyFunctions, encoding: Percentiles) -> list[Fact]:
-    return [RoutineIs(accepted=(routine,)) for routine in latency_routines(encoding)]
+    return [
+        Holds(
+            query=f"SELECT bins_version = {target.bins_version} FROM ledger.installation",
+            otherwise=f"the rollups' latencies are not in bins of version {target.bins_version}",
+        ),
+        *(RoutineIs(accepted=(routine,)) for routine in latency_routines(encoding)),
+    ]
 
 
 @facts.register(View)
 def _(target: View, encoding: Percentiles) -> list[Fact]:
     return [ViewIs(name=target.name, query=target.query, is_barrier=True)]
+
+
+def routine_facts(routine: Routine) -> list[Fact]:
+    """The routine is there as it should be, and not everybody's where it acts as the owner."""
+    is_there = RoutineIs(accepted=(routine,))
+    if not _acts_as_owner(routine):
+        return [is_there]
+    return [
+        is_there,
+        Holds(
+            query="SELECT NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace ="
+            f" to_regnamespace('ledger') AND proname = {literal(routine.name)}"
+            " AND has_function_privilege('public', oid, 'EXECUTE'))",
+            otherwise=f"routine {routine.name} acts as the ledger's owner, and PUBLIC may execute"
+            " it; revoke that",
+        ),
+    ]
+
+
+def make_routine(routine: Routine) -> list[Step]:
+    """Make the routine, or make it again as it should be.
+
+    PostgreSQL lets everybody execute a new routine; one that acts as the owner is only for
+    roles that it was granted to.
+    """
+    steps = [create_routine(routine)]
+    if _acts_as_owner(routine):
+        steps.append(Step(sql=f"REVOKE ALL ON ROUTINE ledger.{routine.name} FROM PUBLIC"))
+    return steps
+
+
+def _acts_as_owner(routine: Routine) -> bool:
+    return "SECURITY DEFINER" in routine.definition
 
 
 def has_wish(retention: Retention) -> Fact:
@@ -64,7 +104,7 @@ def has_wish(retention: Retention) -> Fact:
 
 @create.register(Routine)
 def _(target: Routine, encoding: Percentiles) -> list[Step]:
-    return [create_routine(target)]
+    return make_routine(target)
 
 
 @drop.register(Routine)
@@ -126,10 +166,12 @@ END"""
 def refuse_rollup_loss(rollup: Rollup, *, allowed: bool) -> list[Step]:
     """Refuse to drop a rollup that holds buckets older than the rows it could be made of."""
     oldest = "(SELECT coalesce(min(\"timestamp\"), 'infinity') FROM ledger.llm_requests)"
+    # Not date_trunc: an hour of the session's time zone may begin at half past.
+    oldest_hour = f"date_bin('1 hour', {oldest}, {EPOCH})"
     return refuse_loss(
         rollup.name,
         allowed=allowed,
-        rows=f"WHERE bucket < date_trunc('hour', {oldest})",
+        rows=f"WHERE bucket < {oldest_hour}",
         what="history older than the raw rows",
     )
 

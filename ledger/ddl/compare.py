@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.declared import DECLARED
@@ -57,12 +58,23 @@ def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     if (found := recorded(connection)) is None:
         raise SchemaNotReady
     storage, encoding = found
+    # A body is compared whether or not what it names is still there: that is its own problem.
+    connection.execute(text("SET LOCAL check_function_bodies = off"))
     problems: list[str] = []
     for fact in RENDERERS[storage].facts(target, encoding):
-        with connection.begin_nested() as savepoint:
-            problems += fact.problems(connection)
-            savepoint.rollback()
+        try:
+            with connection.begin_nested() as savepoint:
+                problems += fact.problems(connection)
+                savepoint.rollback()
+        except DBAPIError as error:
+            problems.append(_not_comparable(error))
     return problems
+
+
+def _not_comparable(error: DBAPIError) -> str:
+    """What is wanted cannot even be made for comparison, as something it needs is missing."""
+    said = str(error.orig).splitlines()[0]
+    return f"cannot be compared, something it needs is missing or was changed: {said}"
 
 
 def _of_objects(connection: Connection) -> Iterator[Difference]:
@@ -77,9 +89,13 @@ def _of_tables(connection: Connection) -> Iterator[Difference]:
         if not found:
             yield Difference(object=table.name, problem=f"table {table.name} is missing")
             continue
-        with connection.begin_nested() as savepoint:
-            wanted = _wanted(connection, table)
-            savepoint.rollback()
+        try:
+            with connection.begin_nested() as savepoint:
+                wanted = _wanted(connection, table)
+                savepoint.rollback()
+        except DBAPIError as error:
+            yield Difference(object=table.name, problem=_not_comparable(error))
+            continue
         for problem in differing(wanted, found, f"table {table.name}"):
             yield Difference(object=table.name, problem=problem)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from ledger.ddl import autogenerate
 from ledger.ddl import storage as storages
+from ledger.ddl.losses import refuse_losses
 from ledger.ddl.operations import guard
 from ledger.engine import database_url
 from ledger.errors import InvalidSettings, MigrationFailed
@@ -28,7 +30,18 @@ MIGRATION_LOCK = 5_202_611_210_002
 """Key of the advisory lock that one deploy holds while it migrates."""
 
 _LOCK_PATIENCE_SECONDS = 900
-_MANAGED_ELSEWHERE = ("llm_metrics_1m", "llm_metrics_1h")
+
+LOCK_TIMEOUT = "5s"
+"""How long ordinary DDL stands in a table's queue, and whoever comes after it stands behind."""
+LOCK_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.5
+_LOCK_NOT_AVAILABLE = "55P03"
+
+_MANAGED_ELSEWHERE = {
+    "llm_metrics_1m_materialized",
+    "llm_metrics_1h_materialized",
+    "llm_requests_touched",
+}
 
 
 def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
@@ -40,8 +53,8 @@ def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str |
         return name == SCHEMA
     if kind == "table" and name is not None:
         is_partition = name.startswith("llm_requests_p") and name[-8:].isdigit()
-        is_declared = name.startswith(_MANAGED_ELSEWHERE) or name == "llm_requests_touched"
-        return parents["schema_name"] == SCHEMA and not is_partition and not is_declared
+        is_ours = parents["schema_name"] == SCHEMA
+        return is_ours and not is_partition and name not in _MANAGED_ELSEWHERE
     return True
 
 
@@ -98,14 +111,27 @@ def run_offline(context: EnvironmentContext) -> None:
 def run_online(context: EnvironmentContext) -> None:
     """Run the revisions on what the caller gives, else on the database of the settings.
 
-    `config.attributes` may hold a "connection" (or engine) or a "ledger_url".
+    `config.attributes` may hold a "connection" (or engine) or a "ledger_url". A connection is
+    handed back as it was; it may not be in a transaction, as revisions commit, each its own.
+    Raises MigrationFailed where it is.
     """
     given: Connection | Engine | None = context.config.attributes.get("connection")
     if isinstance(given, Connection):
-        _migrate(context, given)
+        if given.in_transaction():
+            raise MigrationFailed(
+                "the connection to migrate on is in a transaction, and migrations commit: hand"
+                " over one that was not used since its last commit, from engine.connect() and"
+                " not from engine.begin()"
+            )
+        with only_one_deploy(given):
+            _migrate(context, given)
         return
     engine = given or create_engine(_url(context), poolclass=NullPool)
-    with only_one_deploy(engine), engine.connect() as connection:
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as locking,
+        only_one_deploy(locking),
+        engine.connect() as connection,
+    ):
         _migrate(context, connection)
 
 
@@ -118,40 +144,94 @@ def _url(context: EnvironmentContext) -> URL:
 
 
 def _migrate(context: EnvironmentContext, connection: Connection) -> None:
+    """Run the revisions, from where the last attempt came to, until no lock stands in the way."""
+    settings = {
+        # A deploy that is killed must not leave the server building on: it meets the next one.
+        "client_connection_check_interval": "2s",
+        "lock_timeout": LOCK_TIMEOUT,
+    }
+    with _set(connection, settings):
+        for attempt in range(1, LOCK_ATTEMPTS + 1):
+            try:
+                _run_migrations(context, connection)
+            except DBAPIError as error:
+                if not _is_lock_timeout(error) or attempt == LOCK_ATTEMPTS:
+                    raise
+                connection.rollback()
+                # Those who stood behind us go first.
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
+
+def _run_migrations(context: EnvironmentContext, connection: Connection) -> None:
     attributes = context.config.attributes
     settings = Settings.load()
+    storages.claim_schema(connection)
     storage, percentiles = storages.decide(
         connection,
         attributes.get("ledger_storage") or settings.storage,
         attributes.get("ledger_percentiles") or settings.percentiles,
     )
-    storages.claim_schema(connection)
-    # A deploy that is killed must not leave the server building on: it would meet the next one.
-    connection.execute(text("SET client_connection_check_interval = '2s'"))
-    connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
     _configure(
         context, connection=connection, ledger_storage=storage, ledger_percentiles=percentiles
     )
+    refuse_losses(context.get_context())
+    connection.commit()
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
 
 
+def _is_lock_timeout(error: DBAPIError) -> bool:
+    codes = (getattr(error.orig, name, None) for name in ("sqlstate", "pgcode"))
+    return _LOCK_NOT_AVAILABLE in codes
+
+
 @contextmanager
-def only_one_deploy(engine: Engine) -> Iterator[None]:
-    """Hold the migration lock on a connection of its own.
+def _set(connection: Connection, settings: dict[str, str]) -> Iterator[None]:
+    """Change the session's settings, and change them back: the connection may be a caller's."""
+    change = text("SELECT set_config(:name, :value, false)")
+
+    def set_all(values: dict[str, str]) -> None:
+        for name, value in values.items():
+            connection.execute(change, {"name": name, "value": value})
+        connection.commit()
+
+    current = text("SELECT current_setting(:name)")
+    before = {name: connection.scalar(current, {"name": name}) or "" for name in settings}
+    set_all(settings)
+    try:
+        yield
+    finally:
+        with suppress(SQLAlchemyError):  # a lost connection takes its settings along
+            connection.rollback()
+            set_all(before)
+
+
+@contextmanager
+def only_one_deploy(connection: Connection) -> Iterator[None]:
+    """Hold the migration lock, for the connection's session.
 
     Polled, because a session that waits in pg_advisory_lock holds a snapshot that a concurrent
     index build waits for: a deadlock. Raises MigrationFailed after a quarter of an hour.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while not connection.scalar(text(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})")):
-            if time.monotonic() > deadline:
-                raise MigrationFailed(
-                    "another deploy has been migrating this database for a quarter of an hour;"
-                    " see who holds the advisory lock in pg_locks, and try again"
-                )
-            time.sleep(0.2)
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})")):
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise MigrationFailed(
+                "another deploy has been migrating this database for a quarter of an hour;"
+                " see who holds the advisory lock in pg_locks, and try again"
+            )
+        time.sleep(0.2)
+    connection.commit()
+    try:
         yield
+    finally:
+        # A pool keeps the session, and so the lock; a lost connection has lost it too.
+        with suppress(SQLAlchemyError):
+            connection.rollback()
+            connection.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+            connection.commit()

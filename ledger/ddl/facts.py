@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from ledger.ddl.routines import create_routine
 from ledger.ddl.shapes import indexes_of, shape_of
+from ledger.ddl.steps import AS_IT_IS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ class RoutineIs:
     @staticmethod
     def _described(connection: Connection, routine: Routine) -> str:
         sql = _temporary(create_routine(routine).sql, routine.name)
-        connection.exec_driver_sql(sql.replace("%", "%%"))
+        connection.exec_driver_sql(sql, execution_options=AS_IT_IS)
         described = connection.execute(_ROUTINE, {"name": routine.name, "schema": None})
         return _OUR_SCHEMA.sub("", described.scalars().one())
 
@@ -79,9 +80,9 @@ class ViewIs:
     def problems(self, connection: Connection) -> Iterator[str]:
         row = connection.execute(
             text(
-                "SELECT pg_get_viewdef(oid), coalesce('security_barrier=true' = ANY (reloptions)"
-                " OR 'security_barrier' = ANY (reloptions), false) FROM pg_class"
-                " WHERE oid = to_regclass(:name) AND relkind = 'v'"
+                "SELECT pg_get_viewdef(oid), ARRAY(SELECT option_name::text"
+                " FROM pg_options_to_table(reloptions) WHERE option_value::boolean)"
+                " FROM pg_class WHERE oid = to_regclass(:name) AND relkind = 'v'"
             ),
             {"name": f"ledger.{self.name}"},
         ).first()
@@ -90,14 +91,16 @@ class ViewIs:
             return
         if row[0] != view_text(connection, self.query):
             yield f"view {self.name} was changed"
-        if self.is_barrier and not row[1]:
+        if self.is_barrier and "security_barrier" not in row[1]:
             yield f"view {self.name} has lost security_barrier"
+        if "security_invoker" in row[1]:
+            yield f"view {self.name} reads with its reader's rights (security_invoker)"
 
 
 def view_text(connection: Connection, query: str) -> str:
     """The query as the server writes it."""
     connection.exec_driver_sql(
-        f"CREATE OR REPLACE TEMPORARY VIEW wanted_view AS {query}".replace("%", "%%")
+        f"CREATE OR REPLACE TEMPORARY VIEW wanted_view AS {query}", execution_options=AS_IT_IS
     )
     described = connection.scalar(text("SELECT pg_get_viewdef('pg_temp.wanted_view'::regclass)"))
     connection.exec_driver_sql("DROP VIEW pg_temp.wanted_view")
@@ -113,7 +116,7 @@ class TableIs:
 
     def problems(self, connection: Connection) -> Iterator[str]:
         for statement in self.statements:
-            connection.exec_driver_sql(_temporary(statement, self.name).replace("%", "%%"))
+            connection.exec_driver_sql(_temporary(statement, self.name), execution_options=AS_IT_IS)
         wanted = shape_of(connection, f"pg_temp.{self.name}")
         found = shape_of(connection, f"ledger.{self.name}")
         if not found:
@@ -173,7 +176,7 @@ class Holds:
     otherwise: str
 
     def problems(self, connection: Connection) -> Iterator[str]:
-        if not connection.exec_driver_sql(self.query.replace("%", "%%")).scalar():
+        if not connection.exec_driver_sql(self.query, execution_options=AS_IT_IS).scalar():
             yield self.otherwise
 
 

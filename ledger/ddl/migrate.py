@@ -12,21 +12,17 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ledger.ddl.compare import Difference, differences
-from ledger.engine import database_url
-from ledger.errors import MigrationFailed, SchemaNotReady, translate
+from ledger.engine import database_url, translated_errors
+from ledger.errors import MigrationFailed, SchemaNotReady
 from ledger.models.base import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ledger.settings import Percentiles, Storage
-
-_LOCK_TIMEOUT = "55P03"
-_ATTEMPTS = 20
 
 
 def scripts() -> Path:
@@ -71,8 +67,8 @@ def upgrade_sql(revision: str = "head", *, storage: Storage, percentiles: Percen
 def downgrade(url: str, revision: str, *, allow_data_loss: Sequence[str] = ()) -> None:
     """Take the database back to ``revision`` ("base" for nothing).
 
-    Raises DataLossRefused where a table that would go holds rows and is not in
-    ``allow_data_loss``; nothing of that revision is changed then.
+    Raises DataLossRefused where a table that would go holds rows, or a rollup the history of
+    rows that are gone, and is not in ``allow_data_loss``; nothing is changed then.
     """
     config = _config(ledger_url=url, ledger_allowed_losses=tuple(allow_data_loss))
     _run(lambda: command.downgrade(config, revision))
@@ -81,12 +77,9 @@ def downgrade(url: str, revision: str, *, allow_data_loss: Sequence[str] = ()) -
 def current(url: str) -> str | None:
     """The revision that the database is at, None before the first."""
     engine = create_engine(database_url(url), poolclass=NullPool)
-    try:
-        with engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
-            return context.get_current_revision()
-    except DBAPIError as error:
-        raise (translate(error) or error) from error
+    with translated_errors(), engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
+        return context.get_current_revision()
 
 
 def head() -> str:
@@ -107,20 +100,13 @@ def check(url: str) -> list[Difference]:
             " run `ledger db upgrade`"
         )
     engine = create_engine(database_url(url), poolclass=NullPool)
-    with engine.connect() as connection:
+    with translated_errors(), engine.connect() as connection:
         return differences(connection)
 
 
-def _run(action: object) -> None:
-    assert callable(action)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
+def _run(action: Callable[[], None]) -> None:
+    try:
+        with translated_errors():
             action()
-        except CommandError as error:
-            raise MigrationFailed(str(error)) from error
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == _LOCK_TIMEOUT and attempt < _ATTEMPTS:
-                continue
-            raise (translate(error) or error) from error
-        else:
-            return
+    except CommandError as error:
+        raise MigrationFailed(str(error)) from error

@@ -15,6 +15,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
 
 from ledger.ddl import common, postgres, timescale
+from ledger.ddl.losses import refuse_or_foresee
 from ledger.ddl.objects import (
     Columnstore,
     CoveringIndex,
@@ -93,7 +94,7 @@ def _change(operations: Operations, operation: ChangeObject) -> None:
     found = operation.found
     if isinstance(found, Rollup):
         allowed = _is_loss_allowed(context, found.name)
-        run(context, common.refuse_rollup_loss(found, allowed=allowed))
+        refuse_or_foresee(context, common.refuse_rollup_loss(found, allowed=allowed))
     run(context, renderer.drop(found, encoding))
 
 
@@ -152,7 +153,12 @@ def _record(operations: Operations, operation: RecordInstallation) -> None:
     run(
         context,
         [
-            *(Step(sql=f"CREATE EXTENSION IF NOT EXISTS {name}") for name in extensions),
+            # Without a schema they go where the search_path begins: for an owner named ledger
+            # that is our schema, where no other role finds time_bucket or uddsketch.
+            *(
+                Step(sql=f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
+                for name in extensions
+            ),
             Step(
                 sql="INSERT INTO ledger.installation (storage, percentiles, bins_version) VALUES"
                 f" ({literal(storage)}, {literal(encoding)}, {operation.bins_version})"
@@ -178,13 +184,10 @@ class DropLedgerTable(MigrateOperation):
 def _drop_table(operations: Operations, operation: DropLedgerTable) -> None:
     context = operations.get_context()
     allowed = _is_loss_allowed(context, operation.name)
-    run(
-        context,
-        [
-            *common.refuse_loss(operation.name, allowed=allowed),
-            Step(sql=f"DROP TABLE ledger.{operation.name}"),
-        ],
-    )
+    # Else a row that is committed between the look and the drop is lost.
+    run(context, [Step(sql=f"LOCK TABLE ledger.{operation.name} IN ACCESS EXCLUSIVE MODE")])
+    refuse_or_foresee(context, common.refuse_loss(operation.name, allowed=allowed))
+    run(context, [Step(sql=f"DROP TABLE ledger.{operation.name}")])
 
 
 @renderers.dispatch_for(ChangeObject)
@@ -221,6 +224,11 @@ def guard(storage: Storage, encoding: Percentiles) -> str:
   END IF;"""
         for name in wanted
     )
+    if storage is Storage.TIMESCALE:
+        checks += """
+  IF NOT EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%') THEN
+    RAISE EXCEPTION 'this script needs timescaledb in shared_preload_libraries';
+  END IF;"""
     return block(
         f"""BEGIN
 {checks}

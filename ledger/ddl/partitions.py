@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ledger.ddl.common import progress_rows
+from ledger.ddl.common import make_routine, progress_rows
 from ledger.ddl.objects import Routine
-from ledger.ddl.routines import create_routine, drop_routine
+from ledger.ddl.routines import drop_routine
 from ledger.ddl.steps import Step, block, literal
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ END"""
             )
         ),
         *progress_rows(bare),
-        create_routine(ensure_days(series)),
-        Step(sql="REVOKE ALL ON FUNCTION ledger.ensure_days(date[]) FROM PUBLIC"),
+        *make_routine(ensure_days(series)),
     ]
 
 
@@ -118,8 +117,10 @@ def create_index(index: CoveringIndex) -> list[Step]:
         f" WHERE p.indrelid = c.oid AND h.inhparent = 'ledger.{index.name}'::regclass)"
     )
 
-    def outside(sql: str) -> Step:
-        return Step(sql=sql, runs_outside_transaction=True, is_generator=True)
+    def outside(sql: str, *, is_patient: bool) -> Step:
+        return Step(
+            sql=sql, runs_outside_transaction=True, is_generator=True, is_patient=is_patient
+        )
 
     return [
         Step(
@@ -129,16 +130,19 @@ def create_index(index: CoveringIndex) -> list[Step]:
         outside(
             f"SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ' || index_name FROM ({partitions}) p"
             " WHERE to_regclass(index_name) IS NOT NULL AND NOT (SELECT indisvalid FROM pg_index"
-            " WHERE indexrelid = to_regclass(index_name))"
+            " WHERE indexrelid = to_regclass(index_name))",
+            is_patient=True,
         ),
         outside(
             f"SELECT 'CREATE INDEX CONCURRENTLY IF NOT EXISTS ' || split_part(index_name, '.', 2)"
             f" || ' ON ledger.' || quote_ident(relname) || {literal(' ' + shape)}"
-            f" FROM ({partitions}) p"
+            f" FROM ({partitions}) p",
+            is_patient=True,
         ),
         outside(
             f"SELECT 'ALTER INDEX ledger.{index.name} ATTACH PARTITION ' || index_name"
-            f" FROM ({partitions}) p"
+            f" FROM ({partitions}) p",
+            is_patient=False,
         ),
     ]
 

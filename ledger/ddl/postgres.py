@@ -126,7 +126,7 @@ def _(target: TimeSeries, encoding: Percentiles) -> list[Fact]:
             f" WHERE oid = to_regclass('ledger.{target.name}')",
             otherwise=f"{target.name} is not partitioned",
         ),
-        RoutineIs(accepted=(partitions.ensure_days(target),)),
+        *common.routine_facts(partitions.ensure_days(target)),
     ]
 
 
@@ -138,7 +138,7 @@ def _(target: Rollup, encoding: Percentiles) -> list[Fact]:
         triggers = rollup_tables.touch_log_triggers(series)
         log = [
             TableIs(name=f"{series}_touched", statements=rollup_tables.touch_log_table(series)),
-            *(RoutineIs(accepted=(routine,)) for _, routine in triggers.values()),
+            *(fact for _, routine in triggers.values() for fact in common.routine_facts(routine)),
             *(
                 # Not ALWAYS: a replica's or a restore's replay must not fire them.
                 TriggerIs(

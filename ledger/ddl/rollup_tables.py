@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.ddl import common
 from ledger.ddl.aggregates import EPOCH, aggregate_sql, column_names
 from ledger.ddl.objects import Refresh, Rollup, Routine
-from ledger.ddl.routines import create_routine, drop_routine
+from ledger.ddl.routines import drop_routine
 from ledger.ddl.steps import Step, literal
 from ledger.models.base import Money
 from ledger.settings import Percentiles
@@ -150,7 +150,7 @@ def touch_log(series: str) -> list[Step]:
     hour = f"date_bin('1 hour', \"timestamp\", {EPOCH})"
     return [
         *(Step(sql=statement) for statement in touch_log_table(series)),
-        *(create_routine(routine) for _, routine in triggers.values()),
+        *(step for _, routine in triggers.values() for step in common.make_routine(routine)),
         *(
             Step(
                 sql=f"CREATE OR REPLACE TRIGGER {series}_touched_by_{event} AFTER {event.upper()}"

@@ -52,7 +52,7 @@ def shape_of(connection: Connection, table: str) -> dict[str, str]:
     parameters = {"table": table}
     shape: dict[str, str] = {}
     for statement in (_COLUMNS, _CONSTRAINTS, _RULES):
-        shape |= dict(connection.execute(statement, parameters).tuples().all())
+        shape |= {row[0]: row[1] for row in connection.execute(statement, parameters)}
     return shape | indexes_of(connection, table)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +24,16 @@ class Step:
     sql: str
     runs_outside_transaction: bool = False
     is_generator: bool = False
+    is_patient: bool = False
+    """It waits for other transactions and meanwhile stops nobody: no lock_timeout applies."""
+
+
+AS_IT_IS: Final = {"no_parameters": True}
+"""Execution options of SQL that goes to the driver, whichever, with its % and : untouched."""
 
 
 def run(context: MigrationContext, steps: Sequence[Step]) -> None:
-    """Run the steps where the context stands, or write them to its script.
-
-    The text goes to the driver as it is: SQLAlchemy's `text` would read ``h[1:2]`` as a bind.
-    """
+    """Run the steps where the context stands, or write them to its script."""
     for outside, group in groupby(steps, key=lambda step: step.runs_outside_transaction):
         if outside:
             with context.autocommit_block():
@@ -42,15 +49,24 @@ def _run_all(context: MigrationContext, steps: Sequence[Step]) -> None:
             continue
         connection = context.connection
         assert connection is not None, "an online migration has a connection"
-        result = connection.exec_driver_sql(_without_parameters(step.sql))
-        if step.is_generator:
-            for (statement,) in result.all():
-                connection.exec_driver_sql(_without_parameters(statement))
+        result = connection.exec_driver_sql(step.sql, execution_options=AS_IT_IS)
+        if not step.is_generator:
+            continue
+        for (statement,) in result.all():
+            with _patience(connection) if step.is_patient else nullcontext():
+                connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
 
 
-def _without_parameters(sql: str) -> str:
-    """SQLAlchemy hands psycopg an empty list of parameters, so every % counts as one's mark."""
-    return sql.replace("%", "%%")
+@contextmanager
+def _patience(connection: Connection) -> Iterator[None]:
+    """Without lock_timeout, which would cancel a concurrent build that merely waits."""
+    before = connection.scalar(text("SELECT current_setting('lock_timeout')"))
+    change = text("SELECT set_config('lock_timeout', :value, false)")
+    connection.execute(change, {"value": "0"})
+    try:
+        yield
+    finally:
+        connection.execute(change, {"value": before})
 
 
 def literal(value: str) -> str:

@@ -71,9 +71,23 @@ def _has_timescale(connection: Connection) -> bool:
     """
     if not _is_available(connection, "timescaledb"):
         return False
-    preloaded = connection.scalar(text("SELECT current_setting('shared_preload_libraries', true)"))
+    # shared_preload_libraries is for superusers to read; a preloaded library's settings are not.
+    is_preloaded = connection.scalar(
+        text("SELECT EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%')")
+    )
     licence = connection.scalar(text("SELECT current_setting('timescaledb.license', true)"))
-    return "timescaledb" in (preloaded or "") and licence in {None, "", "timescale"}
+    return bool(is_preloaded) and licence in {None, "", "timescale"}
+
+
+def _holds_something(schema: str) -> str:
+    """SQL for whether a schema has a relation, a routine or a type."""
+    catalogues = {"pg_class": "relnamespace", "pg_proc": "pronamespace", "pg_type": "typnamespace"}
+    return "({})".format(
+        " OR ".join(
+            f"EXISTS (SELECT FROM {catalogue} WHERE {column} = {schema})"
+            for catalogue, column in catalogues.items()
+        )
+    )
 
 
 def claim_schema(connection: Connection) -> None:
@@ -85,7 +99,7 @@ def claim_schema(connection: Connection) -> None:
     row = connection.execute(
         text(
             "SELECT obj_description(oid, 'pg_namespace'),"
-            " EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)"
+            f" {_holds_something('n.oid')}"
             " FROM pg_namespace n WHERE nspname = :schema"
         ),
         {"schema": SCHEMA},
@@ -107,7 +121,7 @@ BEGIN
     CREATE SCHEMA {SCHEMA};
   ELSIF obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')
       IS DISTINCT FROM '{SCHEMA_COMMENT}'
-      AND EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}')) THEN
+      AND {_holds_something(f"to_regnamespace('{SCHEMA}')")} THEN
     RAISE EXCEPTION 'the database has a schema named {SCHEMA} that this package did not make';
   END IF;
   COMMENT ON SCHEMA {SCHEMA} IS '{SCHEMA_COMMENT}';

@@ -117,6 +117,10 @@ def _(target: Rollup, encoding: Percentiles) -> list[Step]:
             " WITH NO DATA"
         ),
         Step(
+            sql=f"ALTER MATERIALIZED VIEW ledger.{target.name}"
+            " SET (timescaledb.materialized_only = false)"
+        ),
+        Step(
             sql=f"CREATE INDEX IF NOT EXISTS {target.name}_user_id_bucket_idx"
             f" ON ledger.{target.name} (user_id, bucket DESC)"
         ),
@@ -304,7 +308,15 @@ def _(target: TimeSeries, encoding: Percentiles) -> list[Fact]:
 
 @facts.register(Rollup)
 def _(target: Rollup, encoding: Percentiles) -> list[Fact]:
-    return [AggregateIs(name=target.name, query=aggregate(target, encoding))]
+    index = f"{target.name}_user_id_bucket_idx"
+    return [
+        AggregateIs(name=target.name, query=aggregate(target, encoding)),
+        Holds(
+            query="SELECT indisvalid FROM pg_index"
+            f" WHERE indexrelid = to_regclass('_timescaledb_internal.{index}')",
+            otherwise=f"index {index} is missing or INVALID",
+        ),
+    ]
 
 
 @facts.register(Refresh)

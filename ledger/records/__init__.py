@@ -1,0 +1,1 @@
+"""What goes into the ledger, and what comes out of it."""

@@ -1,0 +1,76 @@
+"""What a transaction's values must satisfy beyond their types: parts, money, JSON."""
+
+from __future__ import annotations
+
+import json
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from ledger.records.refusal import refusal
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from ledger.errors import InvalidRecord
+
+MOST_ATTRIBUTES_BYTES: Final = 64 * 1024
+
+_JSONB_VERSION: Final = "\x01"
+NO_ATTRIBUTES: Final = _JSONB_VERSION + "{}"
+
+_DIGITS_PYTHON_READS: Final = 4_300
+_LAST_DECIMAL: Final = Decimal("1E-12")
+_MOST_USD: Final = Decimal(10**12)
+# Not the thread's context, whose precision belongs to the host.
+_MONEY: Final = Context(prec=64, rounding=ROUND_HALF_EVEN, traps=[])
+
+
+def part_over_whole(values: dict[str, Any]) -> InvalidRecord:
+    """The error for a transaction of which some part is greater than what includes it."""
+    cached = values["cache_read_tokens"] + values["cache_write_tokens"]
+    for field, part, whole in (
+        ("reasoning_tokens", values["reasoning_tokens"], "output_tokens"),
+        ("cache_read_tokens + cache_write_tokens", cached, "input_tokens"),
+    ):
+        if part > values[whole]:
+            return refusal(field, part, f"more than {whole}, {values[whole]}, which include them")
+    rule = f"longer than latency_ms, {values['latency_ms']}"
+    return refusal("time_to_first_token_ms", values["time_to_first_token_ms"], rule)
+
+
+def rounded(cost: Decimal) -> Decimal:
+    """The cost in US dollars, half-even to 12 decimals, of at most 12 digits before them."""
+    kept = _MONEY.quantize(cost, _LAST_DECIMAL)
+    if kept.is_nan() or kept >= _MOST_USD:  # NaN: more digits than the context has
+        raise refusal("cost_usd", cost, "more than 12 digits before the decimal point")
+    # The digits that were sent, where there is nothing to round.
+    return cost if kept == cost else kept
+
+
+def jsonb(attributes: dict[str, JsonValue]) -> str:
+    """Attributes as PostgreSQL receives binary JSONB: a version byte, then JSON."""
+    try:
+        text = to_json(attributes)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise refusal("attributes", attributes, f"not writable as JSON: {error}") from None
+    if len(text) > MOST_ATTRIBUTES_BYTES:
+        rule = f"{len(text):,} bytes as JSON, over the limit of {MOST_ATTRIBUTES_BYTES:,}"
+        raise refusal("attributes", attributes, rule)
+    if b"\\u0000" in text and _holds_nul(attributes):
+        raise refusal("attributes", attributes, "holds a NUL character")
+    if len(text) > _DIGITS_PYTHON_READS:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise refusal("attributes", attributes, f"unreadable as JSON: {error}") from None
+    return _JSONB_VERSION + text.decode()
+
+
+def _holds_nul(value: JsonValue) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any("\0" in key or _holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_holds_nul, value))

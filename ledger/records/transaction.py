@@ -1,0 +1,193 @@
+"""`Transaction`: one call to a language model, validated, as it is sent to the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from ledger.records.identity import derived_id, drawn_id, milliseconds_of
+from ledger.records.refusal import invalid_record, refusal
+from ledger.records.rules import NO_ATTRIBUTES, jsonb, part_over_whole, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_NAME: Final = 255
+LONGEST_MESSAGE: Final = 10_000
+GREATEST_INTEGER: Final = 2**31 - 1
+
+_FILLED_IN: Any = None
+"""What `timestamp` and `id` default to until the object is complete."""
+
+_NO_NUL: Final = r"^[^\x00]*$"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_END_MS: Final = 253_402_300_800_000
+"""The year 10000, which Python's datetime does not know."""
+_POSTGRES_EPOCH_MS: Final = 946_684_800_000
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=_NO_NUL)]
+Message = Annotated[str, StringConstraints(max_length=LONGEST_MESSAGE, pattern=_NO_NUL)]
+Count = Annotated[int, Field(ge=0, le=GREATEST_INTEGER)]
+"""What PostgreSQL's integer holds."""
+
+
+class Transaction(BaseModel):
+    """One call to a language model, as it was made and answered.
+
+    `timestamp` is aware and cut to the millisecond; a number is Unix time. Without a
+    `request_id` it defaults to now; with one it is mandatory, as the time is part of the
+    record's identity. `input_tokens` and `output_tokens` are inclusive totals:
+    `cache_read_tokens` and `cache_write_tokens` are parts of the one, `reasoning_tokens` of the
+    other. `cost_usd` None means unpriced; it takes int, str, Decimal, and a float as the digits
+    that repr() shows, rounded half-even to 12 decimals.
+
+    `id` is a UUIDv7 of the timestamp: with a `request_id` derived from timestamp, user and key,
+    else drawn when the object is made, so that sending the same object twice writes it once.
+    It is an argument only so that a dumped record can be read back as the same one.
+
+    Raises InvalidRecord. `model_validate` raises pydantic's ValidationError, which is what
+    frameworks that call it expect.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    user_id: UUID
+    timestamp: AwareDatetime = _FILLED_IN
+    id: UUID = _FILLED_IN
+    request_id: Name | None = None
+    provider: Name
+    model: Name
+    response_model: Name | None = None
+    operation: Name | None = None
+    category: Name | None = None
+    latency_ms: Count
+    time_to_first_token_ms: Count | None = None
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    cost_usd: Annotated[Decimal, Field(ge=0)] | None = None
+    http_status_code: Annotated[int, Field(ge=100, le=599)] | None = None
+    error_type: Name | None = None
+    error_message: Message | None = None
+    is_streaming: bool = False
+    service_tier: Name | None = None
+    session_id: Name | None = None
+    agent_id: Name | None = None
+    project_id: UUID | None = None
+    attributes: dict[str, JsonValue] = {}
+
+    if not TYPE_CHECKING:  # the synthesised signature is the typed one
+
+        def __init__(self, /, **values: Any) -> None:
+            try:
+                self.__pydantic_validator__.validate_python(values, self_instance=self)
+            except ValidationError as error:
+                raise invalid_record(error) from None
+
+    @classmethod
+    def of(cls, record: object) -> Self:
+        """The transaction of a mapping; raises InvalidRecord for anything else."""
+        try:
+            return cls(**record)  # type: ignore[arg-type]  # whatever was sent: that is the check
+        except TypeError as error:
+            raise refusal("record", record, f"not a transaction or a mapping ({error})") from None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        # One call into Python a record, on the instance's dictionary: at 10 us a row for COPY
+        # itself, a validator a field would cost as much as the database.
+        values = self.__dict__
+        moment = values["timestamp"]
+        if moment is None:
+            moment = self._now(values)
+        milliseconds = (moment - _EPOCH) // _MILLISECOND
+        if not 0 <= milliseconds < _END_MS:
+            raise refusal("timestamp", moment, "outside the years 1970 to 9999")
+        values["timestamp"] = _EPOCH + milliseconds * _MILLISECOND
+        values["postgres_microseconds"] = (milliseconds - _POSTGRES_EPOCH_MS) * 1000
+        self._identify(values, milliseconds)
+        if (cost := values["cost_usd"]) is not None:
+            values["cost_usd"] = rounded(cost)
+        if (
+            values["reasoning_tokens"] > values["output_tokens"]
+            or values["cache_read_tokens"] + values["cache_write_tokens"] > values["input_tokens"]
+            or (values["time_to_first_token_ms"] or 0) > values["latency_ms"]
+        ):
+            raise part_over_whole(values)
+        attributes = values["attributes"]
+        values["attributes_jsonb"] = jsonb(attributes) if attributes else NO_ATTRIBUTES
+        return self
+
+    def _now(self, values: dict[str, Any]) -> datetime:
+        if values["request_id"] is not None:
+            rule = (
+                "needs a timestamp, the other half of the record's identity; send the time at"
+                " which the call was made"
+            )
+            raise refusal("request_id", values["request_id"], rule)
+        if values["id"] is not None:
+            raise refusal("id", str(values["id"]), "needs the timestamp that it was made of")
+        self.__pydantic_fields_set__.add("timestamp")
+        return datetime.now(UTC)
+
+    def _identify(self, values: dict[str, Any], milliseconds: int) -> None:
+        given: UUID | None = values["id"]
+        key = values["request_id"]
+        if key is not None:
+            values["id"] = derived_id(milliseconds, values["user_id"], key)
+            if given is not None and given != values["id"]:
+                rule = f"not that of its timestamp, user_id and request_id, {values['id']}"
+                raise refusal("id", str(given), rule)
+        elif given is None:
+            values["id"] = drawn_id(milliseconds)
+        elif milliseconds_of(given) != milliseconds:
+            rule = f"not a UUIDv7 of its timestamp, {values['timestamp'].isoformat()}"
+            raise refusal("id", str(given), rule)
+        self.__pydantic_fields_set__.add("id")
+
+    @cached_property
+    def postgres_microseconds(self) -> int:
+        """The timestamp as binary COPY sends it: microseconds since 2000."""
+        return ((self.timestamp - _EPOCH) // _MILLISECOND - _POSTGRES_EPOCH_MS) * 1000
+
+    @cached_property
+    def attributes_jsonb(self) -> str:
+        """The attributes as binary COPY sends them: a version byte, then JSON."""
+        return jsonb(self.attributes)
+
+    @property
+    def attributes_json(self) -> str:
+        """The attributes as JSON, as they were when the object was made."""
+        return self.attributes_jsonb[1:]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same record, or, with ``update``, another one, validated like any.
+
+        The id stays unless the update changes what it is made of.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        if not update.keys().isdisjoint(("timestamp", "user_id", "request_id")):
+            del values["id"]
+        return self.of(values | dict(update))
+
+    def __hash__(self) -> int:
+        return hash(self.id)

@@ -1,0 +1,1 @@
+"""The ledger as a program uses it: opened, asked and written to."""

@@ -1,0 +1,164 @@
+"""A database's ledgers, opened, with every method awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import AsyncExitStack, ExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ledger.engine import async_engine
+from ledger.errors import InvalidArgument
+from ledger.maintenance import AsyncMaintenance
+from ledger.repositories.embedding import serve
+from ledger.repositories.repository import ANY, AsyncBindable, Expected
+from ledger.repositories.telemetry import FUTURE_TOLERANCE, AsyncTelemetry
+from ledger.settings import Settings
+
+
+class AsyncLedger:
+    """The ledgers of one database, awaited.
+
+    Made by ``connect``, ``embedded``, ``from_environment`` or ``bound``; closed by ``close``,
+    or at the end of an ``async with``.
+    """
+
+    telemetry: AsyncTelemetry
+
+    def __init__(
+        self, *, telemetry: AsyncTelemetry, engine: AsyncEngine | None, closing: AsyncExitStack
+    ) -> None:
+        self.telemetry = telemetry
+        self._engine = engine
+        self._closing = closing
+
+    @classmethod
+    def connect(
+        cls,
+        url: str | URL,
+        read_url: str | URL | None = None,
+        *,
+        future_tolerance: timedelta = FUTURE_TOLERANCE,
+    ) -> Self:
+        """``Ledger.connect``; nothing is to be awaited before the first use."""
+        return cls._open(url, read_url, future_tolerance=future_tolerance, closing=AsyncExitStack())
+
+    @classmethod
+    def embedded(
+        cls, folder: Path | str, *, future_tolerance: timedelta = FUTURE_TOLERANCE
+    ) -> Embedding:
+        """``Ledger.embedded``, for ``async with`` or ``await``: starting takes seconds."""
+        return Embedding(folder, future_tolerance=future_tolerance)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """``Ledger.from_environment``; nothing is to be awaited before the first use."""
+        settings = Settings.load()
+        return cls._open(
+            settings.require_database_url(),
+            settings.read_url.get_secret_value() if settings.read_url else None,
+            future_tolerance=settings.future_tolerance,
+            expected=Expected(storage=settings.storage, percentiles=settings.percentiles),
+            closing=AsyncExitStack(),
+        )
+
+    @classmethod
+    def bound(
+        cls, source: AsyncBindable, *, future_tolerance: timedelta = FUTURE_TOLERANCE
+    ) -> Self:
+        """``Ledger.bound`` for an AsyncSession or an AsyncConnection of the caller."""
+        telemetry = AsyncTelemetry(source, future_tolerance=future_tolerance)
+        return cls(telemetry=telemetry, engine=None, closing=AsyncExitStack())
+
+    @property
+    def maintenance(self) -> AsyncMaintenance:
+        """What keeps the books current. Raises InvalidArgument on a ledger that is bound."""
+        if self._engine is None:
+            raise InvalidArgument(
+                "maintenance commits, so it needs connections of its own; use"
+                " AsyncLedger.connect(url)"
+            )
+        return AsyncMaintenance(self._engine)
+
+    async def close(self) -> None:
+        """Close the connections, and stop an embedded server. A caller's stay open."""
+        await self._closing.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @classmethod
+    def _open(
+        cls,
+        url: str | URL,
+        read_url: str | URL | None,
+        *,
+        future_tolerance: timedelta,
+        expected: Expected = ANY,
+        closing: AsyncExitStack,
+    ) -> Self:
+        writing = async_engine(url)
+        closing.push_async_callback(writing.dispose)
+        reading = writing
+        if read_url is not None:
+            reading = async_engine(read_url)
+            closing.push_async_callback(reading.dispose)
+        telemetry = AsyncTelemetry(
+            writing, reading=reading, expected=expected, future_tolerance=future_tolerance
+        )
+        return cls(telemetry=telemetry, engine=writing, closing=closing)
+
+
+class Embedding:
+    """An embedded ledger that is yet to be opened: by ``async with``, or by ``await``."""
+
+    def __init__(self, folder: Path | str, *, future_tolerance: timedelta) -> None:
+        self._folder = folder
+        self._future_tolerance = future_tolerance
+        self._opened: AsyncLedger | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncLedger]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncLedger:
+        self._opened = await self._open()
+        return self._opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def _open(self) -> AsyncLedger:
+        server = ExitStack()
+        starting = asyncio.create_task(asyncio.to_thread(serve, self._folder, server))
+        try:
+            url = await asyncio.shield(starting)
+        except BaseException:
+            # A thread cannot be cancelled: let the start end, then undo it.
+            await asyncio.wait([starting])
+            await asyncio.to_thread(server.close)
+            raise
+        closing = AsyncExitStack()
+        closing.push_async_callback(asyncio.to_thread, server.close)
+        return AsyncLedger._open(  # noqa: SLF001 - two halves of one class
+            url, None, future_tolerance=self._future_tolerance, closing=closing
+        )

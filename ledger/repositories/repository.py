@@ -1,0 +1,238 @@
+"""What every repository stands on: an engine of its own, or a connection of its caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+)
+from sqlalchemy.orm import Session, scoped_session
+
+from ledger.engine import translated_errors
+from ledger.errors import InvalidArgument, StorageMismatch
+from ledger.queries.opening import INSTALLED, context, installed, opening
+from ledger.queries.query import Context, Query
+from ledger.records.installation import Installed
+from ledger.settings import Percentiles, Storage
+
+Result = TypeVar("Result")
+
+Bindable: TypeAlias = "Connection | Session | scoped_session[Session]"
+AsyncBindable: TypeAlias = "AsyncConnection | AsyncSession | async_scoped_session[AsyncSession]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """The storage and the encoding that the settings ask for; None is either."""
+
+    storage: Storage | None = None
+    percentiles: Percentiles | None = None
+
+    def require(self, found: Installed) -> Installed:
+        """What was found, if it is what was asked for. Raises StorageMismatch."""
+        for name, asked, is_there in (
+            ("LEDGER_STORAGE", self.storage, found.storage),
+            ("LEDGER_PERCENTILES", self.percentiles, found.percentiles),
+        ):
+            if asked is not None and asked is not is_there:
+                raise StorageMismatch(
+                    f"{name} asks for {asked}, and the database was installed with {is_there};"
+                    f" unset {name}, or name another database"
+                )
+        return found
+
+
+ANY = Expected()
+
+
+class Repository:
+    """Asks and writes on an engine of its own, or inside a transaction of its caller.
+
+    On an engine each call is a transaction of its own, committed at its end. Bound to a
+    caller's connection or session, each call runs in a SAVEPOINT and nothing is committed.
+    """
+
+    def __init__(
+        self,
+        source: Engine | Bindable,
+        *,
+        reading: Engine | None = None,
+        expected: Expected = ANY,
+    ) -> None:
+        """``reading`` answers the reads of an engine; a replica, say."""
+        if not isinstance(source, (Engine, Connection, Session, scoped_session)):
+            raise InvalidArgument(
+                f"a ledger cannot be bound to {source!r}; pass a SQLAlchemy Connection or Session,"
+                " or use AsyncLedger for an asynchronous one"
+            )
+        self._source = source
+        self._reading = reading or (source if isinstance(source, Engine) else None)
+        self._expected = expected
+        self._found: Installed | None = None
+
+    @property
+    def _is_bound(self) -> bool:
+        """Whether the transaction is the caller's."""
+        return not isinstance(self._source, Engine)
+
+    def _installed(self) -> Installed:
+        """How the database is installed, asked once.
+
+        Raises SchemaNotReady where it is not, StorageMismatch where it is otherwise than the
+        settings say.
+        """
+        if self._found is None:
+            with self._transaction() as connection:
+                self._found = self._expected.require(installed(connection.execute(INSTALLED).all()))
+        return self._found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A connection to write on: ours, committed at exit, or the caller's in a SAVEPOINT."""
+        with translated_errors():
+            if isinstance(self._source, Engine):
+                with self._source.begin() as connection:
+                    yield connection
+            else:
+                with _joined(self._source) as connection:
+                    yield connection
+
+    @contextmanager
+    def _reading_transaction(self) -> Iterator[Connection]:
+        if self._reading is None:
+            with self._transaction() as connection:
+                yield connection
+        else:
+            with translated_errors(), self._reading.begin() as connection:
+                yield connection
+
+    def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
+        """The answer to a question that is put once the database's horizon is known.
+
+        One statement answers it, after one round trip for the horizon; both again where
+        retention took raw rows in between.
+        """
+        with self._reading_transaction() as connection:
+            while True:
+                known = context(connection.execute(opening(tuned=not self._is_bound)).all())
+                self._expected.require(known.installed)
+                query = ask(known)
+                rows = connection.execute(query.statement, query.parameters).all()
+                if not query.is_outdated(rows):
+                    return query.read(rows)
+
+
+class AsyncRepository:
+    """The same, awaited: on an asynchronous engine, connection or session."""
+
+    def __init__(
+        self,
+        source: AsyncEngine | AsyncBindable,
+        *,
+        reading: AsyncEngine | None = None,
+        expected: Expected = ANY,
+    ) -> None:
+        """``reading`` answers the reads of an engine; a replica, say."""
+        if not isinstance(
+            source, (AsyncEngine, AsyncConnection, AsyncSession, async_scoped_session)
+        ):
+            raise InvalidArgument(
+                f"an AsyncLedger cannot be bound to {source!r}; pass a SQLAlchemy AsyncConnection"
+                " or AsyncSession, or use Ledger for a synchronous one"
+            )
+        self._source = source
+        self._reading = reading or (source if isinstance(source, AsyncEngine) else None)
+        self._expected = expected
+        self._found: Installed | None = None
+
+    @property
+    def _is_bound(self) -> bool:
+        """Whether the transaction is the caller's."""
+        return not isinstance(self._source, AsyncEngine)
+
+    async def _installed(self) -> Installed:
+        """How the database is installed, asked once.
+
+        Raises SchemaNotReady where it is not, StorageMismatch where it is otherwise than the
+        settings say.
+        """
+        if self._found is None:
+            async with self._transaction() as connection:
+                rows = (await connection.execute(INSTALLED)).all()
+                self._found = self._expected.require(installed(rows))
+        return self._found
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to write on: ours, committed at exit, or the caller's in a SAVEPOINT."""
+        with translated_errors():
+            if isinstance(self._source, AsyncEngine):
+                async with self._source.begin() as connection:
+                    yield connection
+            else:
+                async with _joined_async(self._source) as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def _reading_transaction(self) -> AsyncIterator[AsyncConnection]:
+        if self._reading is None:
+            async with self._transaction() as connection:
+                yield connection
+        else:
+            with translated_errors():
+                async with self._reading.begin() as connection:
+                    yield connection
+
+    async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
+        """The answer to a question that is put once the database's horizon is known.
+
+        One statement answers it, after one round trip for the horizon; both again where
+        retention took raw rows in between.
+        """
+        async with self._reading_transaction() as connection:
+            while True:
+                opened = await connection.execute(opening(tuned=not self._is_bound))
+                known = context(opened.all())
+                self._expected.require(known.installed)
+                query = ask(known)
+                rows = (await connection.execute(query.statement, query.parameters)).all()
+                if not query.is_outdated(rows):
+                    return query.read(rows)
+
+
+@contextmanager
+def _joined(source: Bindable) -> Iterator[Connection]:
+    connection = source if isinstance(source, Connection) else source.connection()
+    if _commits_each_statement(connection):
+        yield connection
+    else:
+        with connection.begin_nested():
+            yield connection
+
+
+@asynccontextmanager
+async def _joined_async(source: AsyncBindable) -> AsyncIterator[AsyncConnection]:
+    connection = source if isinstance(source, AsyncConnection) else await source.connection()
+    if await connection.run_sync(_commits_each_statement):
+        yield connection
+    else:
+        async with connection.begin_nested():
+            yield connection
+
+
+def _commits_each_statement(connection: Connection) -> bool:
+    """Whether the caller's connection is in autocommit, where a SAVEPOINT is an error."""
+    if connection.dialect.name != "postgresql":
+        raise InvalidArgument(
+            f"the ledger is on PostgreSQL; it cannot be bound to {connection.dialect.name}"
+        )
+    # Asked of the driver: engine, connection and execution options can each have set it.
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
