@@ -38,7 +38,7 @@ _TYPES = {
     "smallint": "int2",
     "boolean": "bool",
 }
-_POSTGRESQL = postgresql.dialect()
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
 _values = operator.attrgetter(*_COLUMNS)
 
 FULL = (
