@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 class LedgerError(Exception):
     """The ledger could not do what was asked."""
 
+    report: object = None
+    """What a bulk write had stored before it failed, a `WriteReport`; None elsewhere."""
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
 
@@ -43,11 +46,11 @@ class ConflictingRecord(LedgerError):
 
 
 class DatabaseUnavailable(LedgerError):
-    """The database cannot be reached, or the connection was lost.
+    """The database cannot be reached, or the connection to it was lost."""
 
-    Nothing of the batch under way is stored; sending it again is safe, as keys make
-    every write idempotent.
-    """
+
+class Contended(LedgerError):
+    """Two transactions stood in each other's way, and this one was undone; try it again."""
 
 
 class DiskFull(LedgerError):
@@ -87,6 +90,8 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "57P": DatabaseUnavailable,
     "53300": DatabaseUnavailable,
     "53100": DiskFull,
+    "40": Contended,
+    "55P03": Contended,
     "42501": PermissionMissing,
     "3F000": SchemaNotReady,
     "42P01": SchemaNotReady,
@@ -97,6 +102,7 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "LG002": DataLossRefused,
     "LG003": StorageMismatch,
     "LG004": MigrationFailed,
+    "LG005": InvalidRecord,
 }
 """SQLSTATE prefix -> error; the LG class is raised by the ledger's own SQL."""
 
@@ -118,11 +124,15 @@ def translate(error: BaseException, sqlstate: str | None = None) -> LedgerError 
             "InterfaceError",
             "ConnectionTimeout",
         }
-        return DatabaseUnavailable(f"{DatabaseUnavailable.__doc__}\n{words}") if is_lost else None
+        return _told(DatabaseUnavailable, words) if is_lost else None
     for length in (5, 3, 2):
         if (found := _CLASSES.get(code[:length])) is not None:
-            return found(words if code.startswith("LG") else f"{inspect.getdoc(found)}\n{words}")
+            return found(words) if code.startswith("LG") else _told(found, words)
     return None
+
+
+def _told(kind: type[LedgerError], words: str) -> LedgerError:
+    return kind(f"{inspect.getdoc(kind)}\n{words}")
 
 
 def _primary(error: BaseException) -> str:

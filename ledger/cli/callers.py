@@ -108,8 +108,6 @@ class Callers:
 
 def user_weights(users: int) -> list[float]:
     """Shares of the calls: a quarter for the first of at least five, the others' shrinking."""
-    if users == 0:
-        return []
     heaviest = max(HEAVIEST_SHARE, 1 / users)
     tail = [(rank + 2) ** -0.7 for rank in range(users - 1)]
     return [heaviest, *(weight / sum(tail) * (1 - heaviest) for weight in tail)]

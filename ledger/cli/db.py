@@ -40,7 +40,8 @@ def create(database: Database) -> None:
         if database_exists(url):
             say(f"{shown(url)} is there already.")
             return
-        create_database(url)
+        # Not template1: TimescaleDB's launcher may be connected to it, and that forbids a copy.
+        create_database(url, template="template0")
         say(f"Made {shown(url)}.")
     hint("Next: ledger db upgrade")
 

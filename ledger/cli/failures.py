@@ -46,7 +46,9 @@ def explanation(error: Exception) -> str:
     known = error if isinstance(error, LedgerError) else translate(error)
     if known is not None:
         return str(known)
+    # SQLAlchemy wraps the driver's error in the statement and a link.
+    cause = getattr(error, "orig", None) or error
     return (
-        f"{type(error).__name__}: {error}\nThe ledger did not expect this; --debug shows where it"
+        f"{type(cause).__name__}: {cause}\nThe ledger did not expect this; --debug shows where it"
         " happened."
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ledger.models.latency import bin_sql, dense_merge_sql, merge_sql, sketch_sql
-from ledger.settings import Percentiles
+from ledger.models.latency import merged_rollup_sql, rolled_up_sql
 
 if TYPE_CHECKING:
     from ledger.ddl.objects import Rollup
+    from ledger.settings import Percentiles
 
 EPOCH = "'1970-01-01 00:00:00+00'::timestamptz"
 
@@ -19,10 +19,10 @@ def column_names(rollup: Rollup) -> str:
     return ", ".join(["bucket", *rollup.keys, *measures, "latency_sketch"])
 
 
-def bucket_sql(rollup: Rollup, column: str) -> str:
-    """The start of the bucket a moment is in. `date_bin` is immutable, `date_trunc` is not."""
+def bucket_sql(rollup: Rollup) -> str:
+    """The start of the bucket a row is in. `date_bin` is immutable, `date_trunc` is not."""
     seconds = int(rollup.bucket.total_seconds())
-    return f"date_bin('{seconds} seconds', {column}, {EPOCH})"
+    return f"date_bin('{seconds} seconds', \"{rollup.time_column}\", {EPOCH})"
 
 
 def measure_sql(name: str, expression: str) -> str:
@@ -30,38 +30,13 @@ def measure_sql(name: str, expression: str) -> str:
     return f"{expression} AS {name}" if name == "cost_usd" else f"({expression})::bigint AS {name}"
 
 
-def aggregate_sql(rollup: Rollup, rows: str, encoding: Percentiles) -> str:
-    """SELECT of the rollup's rows from ``rows``, a FROM clause and what follows it.
-
-    A histogram of raw rows is made in two steps: a group a bin, then one array a group, as
-    counting into 135 bins row by row would test each row 135 times.
-    """
-    time = f'"{rollup.time_column}"'
+def aggregate_sql(rollup: Rollup, bucket: str, rows: str, encoding: Percentiles) -> str:
+    """SELECT of the rollup's rows from ``rows``, a FROM clause and what follows it."""
     keys = ", ".join(rollup.keys)
-    merged = ", ".join(measure_sql(name, f"sum({name})") for name, _ in rollup.measures)
-    if not rollup.is_of_raw_rows:
-        sketch = stored_sketch(dense_merge_sql(rollup.latency, encoding), encoding)
-        return (
-            f"SELECT {bucket_sql(rollup, time)} AS bucket, {keys}, {merged},"
-            f" {sketch} AS latency_sketch"
-            f" FROM {rows} GROUP BY 1, {keys}"
-        )
-    summed = ", ".join(measure_sql(name, expression) for name, expression in rollup.measures)
-    sketch = sketch_sql(rollup.latency, encoding)
-    if encoding is Percentiles.UDDSKETCH:
-        return (
-            f"SELECT {bucket_sql(rollup, time)} AS bucket, {keys}, {summed},"
-            f" {sketch} AS latency_sketch FROM {rows} GROUP BY 1, {keys}"
-        )
+    measures = ", ".join(measure_sql(name, expression) for name, expression in rollup.measures)
+    sketched = rolled_up_sql if rollup.is_of_raw_rows else merged_rollup_sql
     return (
-        f"SELECT bucket, {keys}, {merged},"
-        f" {stored_sketch(merge_sql('bin', encoding), encoding)} AS latency_sketch"
-        f" FROM (SELECT {bucket_sql(rollup, time)} AS bucket, {keys}, {summed}, {sketch} AS bin"
-        f" FROM {rows} GROUP BY 1, {keys}, {bin_sql(rollup.latency)}) AS binned"
-        f" GROUP BY bucket, {keys}"
+        f"SELECT {bucket} AS bucket, {keys}, {measures},"
+        f" {sketched(rollup.latency, encoding)} AS latency_sketch"
+        f" FROM {rows} GROUP BY 1, {keys}"
     )
-
-
-def stored_sketch(merged: str, encoding: Percentiles) -> str:
-    """A merged sketch as a rollup stores it: counts of an hour fit into four bytes."""
-    return merged if encoding is Percentiles.UDDSKETCH else f"({merged})::integer[]"

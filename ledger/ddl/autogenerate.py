@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from alembic.operations.ops import DropIndexOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import MetaData, text
+from sqlalchemy import CheckConstraint, MetaData, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
@@ -92,6 +92,10 @@ def _differing(connection: Connection, table: Table) -> Iterator[Index]:
     """
     with connection.begin_nested() as savepoint:
         temporary = table.to_metadata(MetaData(), schema="pg_temp")
+        # They may need a function that is missing, which is reported as such.
+        temporary.constraints -= {
+            each for each in temporary.constraints if isinstance(each, CheckConstraint)
+        }
         connection.execute(CreateTable(temporary))
         for index in temporary.indexes:
             connection.execute(CreateIndex(index))

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from ledger.ddl.aggregates import EPOCH
 from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs
-from ledger.ddl.latency_functions import latency_routines
+from ledger.ddl.latency_functions import (
+    aggregate_facts,
+    create_aggregates,
+    drop_aggregates,
+    latency_routines,
+)
 from ledger.ddl.objects import LatencyFunctions, Routine, View
 from ledger.ddl.routines import create_routine, drop_routine
 from ledger.ddl.steps import Step, block, literal
@@ -53,6 +58,7 @@ def _(target: LatencyFunctions, encoding: Percentiles) -> list[Fact]:
             otherwise=f"the rollups' latencies are not in bins of version {target.bins_version}",
         ),
         *(RoutineIs(accepted=(routine,)) for routine in latency_routines(encoding)),
+        *aggregate_facts(encoding),
     ]
 
 
@@ -114,12 +120,18 @@ def _(target: Routine, encoding: Percentiles) -> list[Step]:
 
 @create.register(LatencyFunctions)
 def _(target: LatencyFunctions, encoding: Percentiles) -> list[Step]:
-    return [create_routine(routine) for routine in latency_routines(encoding)]
+    return [
+        *(create_routine(routine) for routine in latency_routines(encoding)),
+        *create_aggregates(encoding),
+    ]
 
 
 @drop.register(LatencyFunctions)
 def _(target: LatencyFunctions, encoding: Percentiles) -> list[Step]:
-    return [drop_routine(routine.name) for routine in reversed(latency_routines(encoding))]
+    return [
+        *drop_aggregates(encoding),
+        *(drop_routine(routine.name) for routine in reversed(latency_routines(encoding))),
+    ]
 
 
 @create.register(View)
@@ -184,37 +196,39 @@ def record_wish(retention: Retention) -> list[Step]:
     the one below. Raw rows that an older, shorter wish let go do not come back:
     ``raw_from`` remembers.
     """
-    keep = f"make_interval(secs => {retention.keep.total_seconds():.0f})"
+    keep = f"justify_hours(make_interval(secs => {seconds(retention.keep)}))"
     return [
         Step(
             sql=block(
                 f"""DECLARE
-  wishes jsonb;
   forever CONSTANT interval := '1000 years';
+  keep CONSTANT interval := {keep};
+  wished jsonb;
+  wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
 BEGIN
-  SELECT retention INTO wishes FROM ledger.installation FOR UPDATE;
-  IF {literal(retention.name)} = '{RAW_LEVEL}' THEN
-    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
-      date_bin('1 hour', now() - least({keep}, (wishes ->> '{RAW_LEVEL}')::interval),
-               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
-    WHERE source = '{RAW_LEVEL}' AND wishes ? '{RAW_LEVEL}';
-  END IF;
-  wishes := wishes || jsonb_build_object({literal(retention.name)}, justify_hours({keep})::text);
+  SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  wishes := wished || jsonb_build_object({literal(retention.name)}, keep::text);
   raw := coalesce((wishes ->> '{RAW_LEVEL}')::interval, forever);
   minutes := coalesce((wishes ->> '{MINUTE_LEVEL}')::interval, forever);
   hours := coalesce((wishes ->> '{HOUR_LEVEL}')::interval, forever);
-  IF {keep} < INTERVAL '1 day' THEN
+  IF keep < INTERVAL '1 day' THEN
     RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
       '%s cannot be kept for %s: the shortest is 1 day, as the last hours are not rolled up yet',
-      {literal(retention.name)}, {keep});
+      {literal(retention.name)}, keep);
   END IF;
   IF minutes < raw OR hours < minutes THEN
     RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
+  END IF;
+  IF {literal(retention.name)} = '{RAW_LEVEL}' THEN
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
+      date_bin('1 hour', now() - least(keep, (wished ->> '{RAW_LEVEL}')::interval),
+               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
+    WHERE source = '{RAW_LEVEL}' AND wished ? '{RAW_LEVEL}';
   END IF;
   UPDATE ledger.installation SET retention = wishes;
 END"""

@@ -150,7 +150,8 @@ def _migrate(context: EnvironmentContext, connection: Connection) -> None:
         "client_connection_check_interval": "2s",
         "lock_timeout": LOCK_TIMEOUT,
     }
-    with _set(connection, settings):
+    settings["search_path"] = str(connection.scalar(_PATH_WITHOUT_US))
+    with _set(connection, settings), _no_default_schema_of_ours(connection):
         for attempt in range(1, LOCK_ATTEMPTS + 1):
             try:
                 _run_migrations(context, connection)
@@ -162,6 +163,29 @@ def _migrate(context: EnvironmentContext, connection: Connection) -> None:
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
+
+
+_PATH_WITHOUT_US = text(
+    "SELECT coalesce(string_agg(quote_ident(name), ', '), 'public')"
+    f" FROM unnest(current_schemas(false)) AS name WHERE name <> '{SCHEMA}'"
+)
+"""The schemas that extensions may be in. Of ours everything is named in full."""
+
+
+@contextmanager
+def _no_default_schema_of_ours(connection: Connection) -> Iterator[None]:
+    """Have alembic see our schema, which it leaves out where it is the connection's default.
+
+    It is for a role named ledger, as "$user" begins the search path.
+    """
+    dialect = connection.dialect
+    before = dialect.default_schema_name
+    if before == SCHEMA:
+        dialect.default_schema_name = "public"
+    try:
+        yield
+    finally:
+        dialect.default_schema_name = before
 
 
 def _run_migrations(context: EnvironmentContext, connection: Connection) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ledger.ddl.objects import Routine
 
+_PLACE_OF_TRIGGER = re.compile(r" ON (\w+\.)?\w+ ")
 _OUR_SCHEMA = re.compile(r"\b(pg_temp(_\d+)?|ledger)\.")
 
 
@@ -138,21 +139,15 @@ def differing(wanted: dict[str, str], found: dict[str, str], where: str) -> Iter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerIs:
-    """The trigger is there, calls this function, and fires as it should."""
+    """The trigger is there as the statement makes it, and fires as it should."""
 
     table: str
     name: str
-    function: str
+    statement: str
     enabled: str
 
     def problems(self, connection: Connection) -> Iterator[str]:
-        row = connection.execute(
-            text(
-                "SELECT tgenabled::text, tgfoid::regproc::text FROM pg_trigger"
-                " WHERE tgrelid = to_regclass(:table) AND tgname = :name"
-            ),
-            {"table": f"ledger.{self.table}", "name": self.name},
-        ).first()
+        row = self._described(connection, f"ledger.{self.table}")
         if row is None:
             yield f"trigger {self.name} on {self.table} is missing"
         elif row[0] != self.enabled:
@@ -164,8 +159,25 @@ class TriggerIs:
             }
             found, wanted = states[row[0]], states[self.enabled]
             yield f"trigger {self.name} on {self.table} is {found}, not {wanted}"
-        elif row[1].removeprefix("ledger.") != self.function:
-            yield f"trigger {self.name} on {self.table} calls {row[1]}, not {self.function}"
+            return
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
+        )
+        connection.exec_driver_sql(_temporary(self.statement, self.table))
+        wanted_trigger = self._described(connection, f"pg_temp.{self.table}")
+        if row is not None and wanted_trigger is not None and row[1] != wanted_trigger[1]:
+            yield f"trigger {self.name} on {self.table} was changed: {row[1]}"
+
+    def _described(self, connection: Connection, table: str) -> tuple[str, str] | None:
+        """When it fires, and what it is, wherever its table lies."""
+        row = connection.execute(
+            text(
+                "SELECT tgenabled::text, pg_get_triggerdef(oid) FROM pg_trigger"
+                " WHERE tgrelid = to_regclass(:table) AND tgname = :name"
+            ),
+            {"table": table, "name": self.name},
+        ).first()
+        return None if row is None else (row[0], _PLACE_OF_TRIGGER.sub(" ON table ", row[1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

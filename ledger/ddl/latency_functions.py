@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from ledger.ddl.facts import Fact, Holds
 from ledger.ddl.objects import Routine
-from ledger.models.latency import LOWER_BOUNDS, VALUES
+from ledger.ddl.steps import Step
+from ledger.models.latency import BINS, LOWER_BOUNDS, VALUES
 from ledger.settings import Percentiles
 
 _BIN = Routine(
@@ -13,6 +17,32 @@ _BIN = Routine(
         "RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE"
         f" RETURN width_bucket(latency_ms, '{{{','.join(map(str, LOWER_BOUNDS))}}}'::integer[])"
     ),
+)
+
+_COUNT = Routine(
+    name="count_latency_bin",
+    arguments="counts integer[], bin integer",
+    definition="""RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+BEGIN
+  counts[bin] := coalesce(counts[bin], 0) + 1;
+  RETURN counts;
+END
+$function$""",
+)
+
+_ADD = Routine(
+    name="add_latency_bins",
+    arguments="counts integer[], more integer[]",
+    definition="""RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+BEGIN
+  FOR bin IN array_lower(more, 1) .. array_upper(more, 1) LOOP
+    IF more[bin] > 0 THEN
+      counts[bin] := counts[bin] + more[bin];
+    END IF;
+  END LOOP;
+  RETURN counts;
+END
+$function$""",
 )
 
 _LATENCIES = ",".join(f"{value:.6g}" for value in VALUES)
@@ -57,6 +87,57 @@ _READ_SKETCH = Routine(
 )
 
 
+AGGREGATES: Final = {
+    "latency_histogram": ("integer", _COUNT, "{}"),
+    "merged_latency_histogram": ("integer[]", _ADD, f"{{{','.join(['0'] * BINS)}}}"),
+}
+"""By name: the argument, the transition function and the first state of each aggregate.
+
+The first makes an array no wider than its latencies, as most minutes hold a request or two;
+the second a whole one with zeros, which is read fastest. Adding up 135 expressions a group
+instead took five times as long to refresh.
+"""
+
+
+def create_aggregates(encoding: Percentiles) -> list[Step]:
+    """Make the aggregates that rollups of histograms are made by; the toolkit has its own."""
+    if encoding is Percentiles.UDDSKETCH:
+        return []
+    return [
+        Step(
+            sql=f"CREATE OR REPLACE AGGREGATE ledger.{name}({argument}) (SFUNC ="
+            f" ledger.{transition.name}, STYPE = integer[], INITCOND = '{first}', PARALLEL = SAFE)"
+        )
+        for name, (argument, transition, first) in AGGREGATES.items()
+    ]
+
+
+def drop_aggregates(encoding: Percentiles) -> list[Step]:
+    """Drop them."""
+    if encoding is Percentiles.UDDSKETCH:
+        return []
+    return [
+        Step(sql=f"DROP AGGREGATE IF EXISTS ledger.{name}({argument})")
+        for name, (argument, _, _) in AGGREGATES.items()
+    ]
+
+
+def aggregate_facts(encoding: Percentiles) -> list[Fact]:
+    """That each is there, with its transition function and first state."""
+    if encoding is Percentiles.UDDSKETCH:
+        return []
+    return [
+        Holds(
+            query=f"SELECT aggtransfn = to_regproc('ledger.{transition.name}') AND agginitval ="
+            f" '{first}' FROM pg_aggregate WHERE aggfnoid = to_regproc('ledger.{name}')",
+            otherwise=f"the aggregate {name} is missing or was changed",
+        )
+        for name, (_, transition, first) in AGGREGATES.items()
+    ]
+
+
 def latency_routines(encoding: Percentiles) -> tuple[Routine, ...]:
     """The routines of this encoding, in the order they are made."""
-    return (_READ_SKETCH,) if encoding is Percentiles.UDDSKETCH else (_BIN, _READ_BINS)
+    return (
+        (_READ_SKETCH,) if encoding is Percentiles.UDDSKETCH else (_BIN, _COUNT, _ADD, _READ_BINS)
+    )

@@ -232,9 +232,12 @@ def guard(storage: Storage, encoding: Percentiles) -> str:
     return block(
         f"""BEGIN
 {checks}
-  IF to_regclass('ledger.installation') IS NOT NULL AND EXISTS (SELECT FROM ledger.installation
-      WHERE (storage, percentiles) <> ({literal(storage)}, {literal(encoding)})) THEN
-    RAISE EXCEPTION 'this script is for {storage} with {encoding}; the database has another';
+  -- Two IFs: one condition would be parsed whole, and the table is not there at first.
+  IF to_regclass('ledger.installation') IS NOT NULL THEN
+    IF EXISTS (SELECT FROM ledger.installation
+        WHERE (storage, percentiles) <> ({literal(storage)}, {literal(encoding)})) THEN
+      RAISE EXCEPTION 'this script is for {storage} with {encoding}; the database has another';
+    END IF;
   END IF;
 END"""
     )

@@ -123,6 +123,16 @@ def create_index(index: CoveringIndex) -> list[Step]:
         )
 
     return [
+        # Validated by attaching: one whose last missing day was dropped meanwhile stays INVALID.
+        outside(
+            f"SELECT 'DROP INDEX ledger.{index.name}' FROM pg_index i"
+            f" WHERE i.indexrelid = to_regclass('ledger.{index.name}') AND NOT i.indisvalid"
+            f" AND NOT EXISTS (SELECT FROM pg_partition_tree('{table}') t WHERE t.isleaf"
+            " AND NOT EXISTS (SELECT FROM pg_index p JOIN pg_inherits h"
+            " ON h.inhrelid = p.indexrelid WHERE p.indrelid = t.relid"
+            " AND h.inhparent = i.indexrelid))",
+            is_patient=False,
+        ),
         Step(
             sql=f"CREATE INDEX IF NOT EXISTS {index.name} ON ONLY {table} {shape}",
             runs_outside_transaction=True,

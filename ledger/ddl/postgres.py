@@ -144,10 +144,10 @@ def _(target: Rollup, encoding: Percentiles) -> list[Fact]:
                 TriggerIs(
                     table=series,
                     name=f"{series}_touched_by_{event}",
-                    function=routine.name,
+                    statement=rollup_tables.touch_log_trigger(series, event),
                     enabled="O",
                 )
-                for event, (_, routine) in triggers.items()
+                for event in triggers
             ),
         ]
     return [

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LEVELS: Final = {"raw": "llm_requests", "1m": "llm_metrics_1m", "1h": "llm_metrics_1h"}
 
+LONGEST: Final = timedelta(days=36_500)
+"""A century. PostgreSQL's calendar begins in 4713 BC; before it there is no `now() - keep`."""
+
 
 def wishes(connection: Connection) -> dict[str, timedelta | None]:
     """How long each level ("raw", "1m", "1h") is kept; None is for ever."""
@@ -38,11 +41,20 @@ def wishes(connection: Connection) -> dict[str, timedelta | None]:
 def set_retention(connection: Connection, level: str, keep: timedelta) -> None:
     """Keep the level's rows for ``keep`` from now on, in the caller's transaction.
 
-    Raises InvalidArgument for a level there is not, RetentionRefused where a refresh or a late
-    row would then erase rollups that are kept; nothing is changed in either case.
+    Raises InvalidArgument for a level there is not and for more than a century,
+    RetentionRefused where a refresh or a late row would then erase rollups that are kept;
+    nothing is changed in either case, and the transaction goes on.
+
+    Raw rows that are kept for less than before are no longer rolled up: run maintenance first,
+    so that those which came late are.
     """
     if level not in LEVELS:
         raise InvalidArgument(f"{level!r} is not a level; use one of {', '.join(LEVELS)}")
+    if keep > LONGEST or keep % timedelta(seconds=1):
+        raise InvalidArgument(
+            f"{keep} is not a time to keep rows for; use whole seconds, and {LONGEST.days} days"
+            " at most"
+        )
     if (found := recorded(connection)) is None:
         raise SchemaNotReady
     storage, percentiles = found
@@ -50,6 +62,7 @@ def set_retention(connection: Connection, level: str, keep: timedelta) -> None:
         connection, opts={"ledger_storage": storage, "ledger_percentiles": percentiles}
     )
     try:
-        Operations(context).invoke(ChangeObject(Retention(name=LEVELS[level], keep=keep)))
+        with connection.begin_nested():
+            Operations(context).invoke(ChangeObject(Retention(name=LEVELS[level], keep=keep)))
     except DBAPIError as error:
         raise (translate(error) or error) from error

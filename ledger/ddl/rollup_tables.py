@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.ddl import common
-from ledger.ddl.aggregates import EPOCH, aggregate_sql, column_names
+from ledger.ddl.aggregates import EPOCH, aggregate_sql, bucket_sql, column_names
 from ledger.ddl.objects import Refresh, Rollup, Routine
 from ledger.ddl.routines import drop_routine
 from ledger.ddl.steps import Step, literal
@@ -39,6 +39,8 @@ def rebuild(rollup: Rollup, encoding: Percentiles) -> Routine:
 
     The source is an argument because a day that retention has detached is rebuilt from the
     detached table. Two statements: one CTE that deletes and inserts is a unique violation.
+    OFFSET 0 keeps each pair an index scan, where a hash join by user read every hour of each;
+    the bounds of all pairs are there so that the plan is made for their days alone.
     """
     table = f"ledger.{rollup.name}_materialized"
     source = f"ledger.{rollup.source}{'' if rollup.is_of_raw_rows else '_materialized'}"
@@ -46,22 +48,29 @@ def rebuild(rollup: Rollup, encoding: Percentiles) -> Routine:
     rows = (
         "unnest($1, $2) AS taken(taken_hour, taken_user), LATERAL (SELECT * FROM %1$s s"
         f" WHERE s.user_id = taken_user AND {time} >= taken_hour"
-        f" AND {time} < taken_hour + INTERVAL '1 hour') AS s"
+        f" AND {time} < taken_hour + INTERVAL '1 hour' AND {time} >= $3 AND {time} < $4"
+        " OFFSET 0) AS s"
     )
     statement = (
-        f"INSERT INTO {table} ({column_names(rollup)}) {aggregate_sql(rollup, rows, encoding)}"
+        f"INSERT INTO {table} ({column_names(rollup)})"
+        f" {aggregate_sql(rollup, bucket_sql(rollup), rows, encoding)}"
+        # A user's rows lie together: a week was read from 350 pages instead of 3,400.
+        " ORDER BY user_id, bucket"
     )
     return Routine(
         name=f"rebuild_{rollup.name}",
         arguments=f"hours timestamptz[], users uuid[], source regclass DEFAULT '{source}'",
         definition=f"""RETURNS void LANGUAGE plpgsql AS $function$
+DECLARE
+  first CONSTANT timestamptz := (SELECT min(hour) FROM unnest(hours) AS hour);
+  last CONSTANT timestamptz := (SELECT max(hour) + INTERVAL '1 hour' FROM unnest(hours) AS hour);
 BEGIN
   DELETE FROM {table} m USING unnest(hours, users) AS taken(taken_hour, taken_user)
   WHERE m.user_id = taken_user AND m.bucket >= taken_hour
         AND m.bucket < taken_hour + INTERVAL '1 hour';
   EXECUTE format($statement$
 {statement}
-  $statement$, source) USING hours, users;
+  $statement$, source) USING hours, users, first, last;
 END
 $function$""",
     )
@@ -73,7 +82,7 @@ def live_view(rollup: Rollup, encoding: Percentiles) -> str:
     Materialised where nothing was touched since; made from its source where it was, and after
     the watermark.
     """
-    names = column_names(rollup)
+    names, bucket = column_names(rollup), bucket_sql(rollup)
     series = rollup.series
     time = f's."{rollup.time_column}"'
     progress = f"(SELECT * FROM ledger.rollup_progress WHERE source = {literal(series)})"
@@ -92,9 +101,9 @@ WHERE m.bucket < (SELECT p.watermark FROM {progress} p)
   AND NOT EXISTS (SELECT FROM ledger.{series}_touched t, {progress} p
                   WHERE t.hour = {hour} AND t.user_id = m.user_id AND t.hour >= p.raw_from)
 UNION ALL
-{aggregate_sql(rollup, recent, encoding)}
+{aggregate_sql(rollup, bucket, recent, encoding)}
 UNION ALL
-{aggregate_sql(rollup, late, encoding)}"""
+{aggregate_sql(rollup, bucket, late, encoding)}"""
 
 
 def touch_log_table(series: str) -> tuple[str, str]:
@@ -144,6 +153,16 @@ $function$""",
     }
 
 
+def touch_log_trigger(series: str, event: str) -> str:
+    """The statement that makes the trigger of an event."""
+    tables, routine = touch_log_triggers(series)[event]
+    return (
+        f"CREATE OR REPLACE TRIGGER {series}_touched_by_{event} AFTER {event.upper()}"
+        f" ON ledger.{series} REFERENCING {tables} FOR EACH STATEMENT"
+        f" EXECUTE FUNCTION ledger.{routine.name}()"
+    )
+
+
 def touch_log(series: str) -> list[Step]:
     """Make the log, have it written, and enter the rows that were there before it."""
     triggers = touch_log_triggers(series)
@@ -151,14 +170,7 @@ def touch_log(series: str) -> list[Step]:
     return [
         *(Step(sql=statement) for statement in touch_log_table(series)),
         *(step for _, routine in triggers.values() for step in common.make_routine(routine)),
-        *(
-            Step(
-                sql=f"CREATE OR REPLACE TRIGGER {series}_touched_by_{event} AFTER {event.upper()}"
-                f" ON ledger.{series} REFERENCING {tables} FOR EACH STATEMENT"
-                f" EXECUTE FUNCTION ledger.{routine.name}()"
-            )
-            for event, (tables, routine) in triggers.items()
-        ),
+        *(Step(sql=touch_log_trigger(series, event)) for event in triggers),
         Step(
             sql=f"INSERT INTO ledger.{series}_touched (hour, user_id)"
             f" SELECT DISTINCT {hour}, user_id FROM ledger.{series}"

@@ -38,8 +38,8 @@ _RULES = text(
     """
 SELECT 'policy ' || polname, 'row level security policy' FROM pg_policy
 WHERE polrelid = to_regclass(:table)
-UNION ALL SELECT 'rule ' || rulename, definition FROM pg_rules
-WHERE format('%I.%I', schemaname, tablename)::regclass = to_regclass(:table)
+UNION ALL SELECT 'rule ' || rulename, pg_get_ruledef(oid) FROM pg_rewrite
+WHERE ev_class = to_regclass(:table)
 UNION ALL SELECT 'row level security', 'enabled' FROM pg_class
 WHERE oid = to_regclass(:table) AND relrowsecurity"""
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from ledger.ddl import common
-from ledger.ddl.aggregates import EPOCH, measure_sql, stored_sketch
+from ledger.ddl.aggregates import EPOCH, aggregate_sql
 from ledger.ddl.facts import AggregateIs, ChunksHaveIndexes, Fact, Holds, RoutineIs
 from ledger.ddl.objects import (
     Columnstore,
@@ -18,7 +18,6 @@ from ledger.ddl.objects import (
 )
 from ledger.ddl.routines import create_routine, drop_routine
 from ledger.ddl.steps import Step, block, interval, literal
-from ledger.models.latency import BINS, bin_sql, dense_merge_sql, sketch_sql
 from ledger.settings import Percentiles
 
 _REFRESH_ARGUMENTS = "job_id integer DEFAULT 0, config jsonb DEFAULT '{}'"
@@ -85,26 +84,10 @@ def _(target: CoveringIndex, encoding: Percentiles) -> list[Step]:
 
 
 def aggregate(rollup: Rollup, encoding: Percentiles) -> str:
-    """The continuous aggregate's SELECT; a plain GROUP BY, as it may have no subquery.
-
-    TimescaleDB's `histogram` counts what is below its range into the first element and what
-    is above into the last, which are our first and last bins.
-    """
-    seconds = common.seconds(rollup.bucket)
-    keys = ", ".join(rollup.keys)
-    measures = ", ".join(measure_sql(name, expression) for name, expression in rollup.measures)
-    if not rollup.is_of_raw_rows:
-        sketch = stored_sketch(dense_merge_sql(rollup.latency, encoding), encoding)
-    elif encoding is Percentiles.UDDSKETCH:
-        sketch = sketch_sql(rollup.latency, encoding)
-    else:
-        number = f"{bin_sql(rollup.latency)}::double precision"
-        sketch = f"histogram({number}, 2, {BINS}, {BINS - 2})"
-    return (
-        f"SELECT time_bucket(INTERVAL '{seconds} seconds', \"{rollup.time_column}\") AS bucket,"
-        f" {keys}, {measures}, {sketch} AS latency_sketch"
-        f" FROM ledger.{rollup.source} GROUP BY 1, {keys}"
-    )
+    """The continuous aggregate's SELECT."""
+    interval_sql = f"INTERVAL '{common.seconds(rollup.bucket)} seconds'"
+    bucket = f'time_bucket({interval_sql}, "{rollup.time_column}")'
+    return aggregate_sql(rollup, bucket, f"ledger.{rollup.source}", encoding)
 
 
 @create.register(Rollup)
@@ -188,6 +171,10 @@ def _(target: Refresh, encoding: Percentiles) -> list[Step]:
   IF NOT EXISTS (SELECT FROM timescaledb_information.jobs
                  WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics') THEN
     PERFORM add_job('ledger.refresh_metrics', {interval(target.every)}, fixed_schedule => false);
+  ELSE
+    PERFORM alter_job(job_id, scheduled => true, schedule_interval => {interval(target.every)})
+    FROM timescaledb_information.jobs
+    WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
   END IF;
 END"""
             )

@@ -15,23 +15,19 @@ Counts, tokens and money are exact for any window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from ledger.models.latency import RELATIVE_ERROR
 from ledger.queries import buckets, reading
-from ledger.queries.query import AnyRow, Context, Query
+from ledger.queries.asking import listing, percentile_error, query
+from ledger.queries.query import Context, Query
 from ledger.queries.reading import COST, ERRORS, LATENCY, OVERVIEW, SERIES
-from ledger.queries.route import Route, route
-from ledger.queries.scope import AllUsers, Scope, asked_window, scope
-from ledger.queries.shape import Grouping, Shape, bounds
-from ledger.queries.statement import statement
+from ledger.queries.route import route
+from ledger.queries.scope import AllUsers, asked_window, scope
 from ledger.records.telemetry import (
     Answer,
     DailyModelCost,
-    Item,
     ModelErrorRate,
     ModelLatency,
     Overview,
@@ -61,8 +57,8 @@ def overview(
     """
     asked = scope(user_id, provider=provider, model=model)
     way = route(asked_window(interval, at=at, now=context.horizon.now), context.horizon)
-    error = _percentile_error(OVERVIEW, context, way)
-    return _query(
+    error = percentile_error(OVERVIEW, context, way)
+    return query(
         OVERVIEW,
         context,
         asked,
@@ -101,7 +97,7 @@ def time_series(
     way = buckets.series_route(window, width, context.horizon)
     starts = buckets.bucket_starts(way.window, width)
 
-    return _listing(
+    return listing(
         SERIES,
         context,
         asked,
@@ -126,7 +122,7 @@ def provider_model_latency(
     """
     asked = scope(user_id, provider=provider, model=model)
     way = route(asked_window(interval, at=at, now=context.horizon.now), context.horizon)
-    return _listing(LATENCY, context, asked, way, read=reading.model_latencies)
+    return listing(LATENCY, context, asked, way, read=reading.model_latencies)
 
 
 def daily_model_cost(
@@ -152,12 +148,12 @@ def daily_model_cost(
     window = asked_window(interval, at=at, now=context.horizon.now)
     days = buckets.days(window, timezone)
     way = route(window, context.horizon, cut_hours=days.cut_hours)
-    return _listing(
+    return listing(
         COST,
         context,
         asked,
         way,
-        values={"borders": days.borders},
+        values={"borders": list(days.borders)},
         read=lambda rows: reading.daily_model_costs(rows, days.dates),
     )
 
@@ -178,51 +174,4 @@ def error_rate(
     """
     asked = scope(user_id, provider=provider, model=model)
     way = route(asked_window(interval, at=at, now=context.horizon.now), context.horizon)
-    return _listing(ERRORS, context, asked, way, read=reading.model_error_rates)
-
-
-def _query(
-    grouping: Grouping,
-    context: Context,
-    asked: Scope,
-    way: Route,
-    *,
-    read: Callable[[Sequence[AnyRow]], Result],
-    values: Mapping[str, object] | None = None,
-) -> Query[Result]:
-    first_measure = 1 + len(grouping.columns)
-    return Query(
-        statement=statement(Shape.of(grouping, context=context, scope=asked, route=way)),
-        parameters={**asked.parameters, **bounds(way), **(values or {})},
-        # An empty answer is a row of NULLs, there to say where raw rows began.
-        read=lambda rows: read([row for row in rows if row[first_measure]]),
-        reads_raw_since=way.reads_raw_since,
-        kept_raw_since=context.horizon.raw_from,
-    )
-
-
-def _listing(
-    grouping: Grouping,
-    context: Context,
-    asked: Scope,
-    way: Route,
-    *,
-    read: Callable[[Sequence[AnyRow]], list[Item]],
-    values: Mapping[str, object] | None = None,
-) -> Query[Answer[Item]]:
-    error = _percentile_error(grouping, context, way)
-    return _query(
-        grouping,
-        context,
-        asked,
-        way,
-        values=values,
-        read=lambda rows: Answer(
-            read(rows), window=way.window, percentile_error=error, is_exact=way.is_exact
-        ),
-    )
-
-
-def _percentile_error(grouping: Grouping, context: Context, way: Route) -> float:
-    is_sketched = grouping.has_percentiles and way.hours is not None
-    return RELATIVE_ERROR[context.installed.percentiles] if is_sketched else 0.0
+    return listing(ERRORS, context, asked, way, read=reading.model_error_rates)

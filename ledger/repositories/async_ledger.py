@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ledger.engine import async_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import AsyncMaintenance
+from ledger.repositories.binding import AsyncBindable
 from ledger.repositories.embedding import serve
-from ledger.repositories.repository import ANY, AsyncBindable, Expected
+from ledger.repositories.expected import ANY, Expected
 from ledger.repositories.telemetry import FUTURE_TOLERANCE, AsyncTelemetry
 from ledger.settings import Settings
 

@@ -13,8 +13,9 @@ from sqlalchemy import URL, Engine
 from ledger.engine import engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import Maintenance
+from ledger.repositories.binding import Bindable
 from ledger.repositories.embedding import serve
-from ledger.repositories.repository import ANY, Bindable, Expected
+from ledger.repositories.expected import ANY, Expected
 from ledger.repositories.telemetry import FUTURE_TOLERANCE, Telemetry
 from ledger.settings import Settings
 

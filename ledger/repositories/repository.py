@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import (
@@ -17,40 +16,14 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session
 
 from ledger.engine import translated_errors
-from ledger.errors import InvalidArgument, StorageMismatch
+from ledger.errors import InvalidArgument
 from ledger.queries.opening import INSTALLED, context, installed, opening
 from ledger.queries.query import Context, Query
 from ledger.records.installation import Installed
-from ledger.settings import Percentiles, Storage
+from ledger.repositories.binding import AsyncBindable, Bindable, joined, joined_async
+from ledger.repositories.expected import ANY, Expected
 
 Result = TypeVar("Result")
-
-Bindable: TypeAlias = "Connection | Session | scoped_session[Session]"
-AsyncBindable: TypeAlias = "AsyncConnection | AsyncSession | async_scoped_session[AsyncSession]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """The storage and the encoding that the settings ask for; None is either."""
-
-    storage: Storage | None = None
-    percentiles: Percentiles | None = None
-
-    def require(self, found: Installed) -> Installed:
-        """What was found, if it is what was asked for. Raises StorageMismatch."""
-        for name, asked, is_there in (
-            ("LEDGER_STORAGE", self.storage, found.storage),
-            ("LEDGER_PERCENTILES", self.percentiles, found.percentiles),
-        ):
-            if asked is not None and asked is not is_there:
-                raise StorageMismatch(
-                    f"{name} asks for {asked}, and the database was installed with {is_there};"
-                    f" unset {name}, or name another database"
-                )
-        return found
-
-
-ANY = Expected()
 
 
 class Repository:
@@ -102,7 +75,7 @@ class Repository:
                 with self._source.begin() as connection:
                     yield connection
             else:
-                with _joined(self._source) as connection:
+                with joined(self._source) as connection:
                     yield connection
 
     @contextmanager
@@ -178,7 +151,7 @@ class AsyncRepository:
                 async with self._source.begin() as connection:
                     yield connection
             else:
-                async with _joined_async(self._source) as connection:
+                async with joined_async(self._source) as connection:
                     yield connection
 
     @asynccontextmanager
@@ -206,33 +179,3 @@ class AsyncRepository:
                 rows = (await connection.execute(query.statement, query.parameters)).all()
                 if not query.is_outdated(rows):
                     return query.read(rows)
-
-
-@contextmanager
-def _joined(source: Bindable) -> Iterator[Connection]:
-    connection = source if isinstance(source, Connection) else source.connection()
-    if _commits_each_statement(connection):
-        yield connection
-    else:
-        with connection.begin_nested():
-            yield connection
-
-
-@asynccontextmanager
-async def _joined_async(source: AsyncBindable) -> AsyncIterator[AsyncConnection]:
-    connection = source if isinstance(source, AsyncConnection) else await source.connection()
-    if await connection.run_sync(_commits_each_statement):
-        yield connection
-    else:
-        async with connection.begin_nested():
-            yield connection
-
-
-def _commits_each_statement(connection: Connection) -> bool:
-    """Whether the caller's connection is in autocommit, where a SAVEPOINT is an error."""
-    if connection.dialect.name != "postgresql":
-        raise InvalidArgument(
-            f"the ledger is on PostgreSQL; it cannot be bound to {connection.dialect.name}"
-        )
-    # Asked of the driver: engine, connection and execution options can each have set it.
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))

@@ -8,14 +8,9 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ledger.repositories.repository import (
-    ANY,
-    AsyncBindable,
-    AsyncRepository,
-    Bindable,
-    Expected,
-    Repository,
-)
+from ledger.repositories.binding import AsyncBindable, Bindable
+from ledger.repositories.expected import ANY, Expected
+from ledger.repositories.repository import AsyncRepository, Repository
 from ledger.repositories.telemetry_reads import TelemetryReads
 from ledger.repositories.telemetry_writes import AsyncTelemetryWrites, TelemetryWrites
 

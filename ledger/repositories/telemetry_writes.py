@@ -72,12 +72,12 @@ class TelemetryWrites:
         Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
         written before; sending everything again is safe.
         """
+        batches = _batches(transactions, _checked(batch_size))
+        storage = self._installed().storage
         tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        writer = BatchWriter(storage=storage, tolerance=self._future_tolerance, tally=tally)
         with tally.told_on_failure():
-            writer = BatchWriter(
-                storage=self._installed().storage, tolerance=self._future_tolerance, tally=tally
-            )
-            for batch in _batches(transactions, _checked(batch_size)):
+            for batch in batches:
                 carry_out(writer.write(batch), self._transaction)
         return tally.report()
 
@@ -125,13 +125,12 @@ class AsyncTelemetryWrites:
         Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
         written before; sending everything again is safe.
         """
+        batches = _batches_async(transactions, _checked(batch_size))
+        storage = (await self._installed()).storage
         tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        writer = BatchWriter(storage=storage, tolerance=self._future_tolerance, tally=tally)
         with tally.told_on_failure():
-            installed = await self._installed()
-            writer = BatchWriter(
-                storage=installed.storage, tolerance=self._future_tolerance, tally=tally
-            )
-            async for batch in _batches_async(transactions, _checked(batch_size)):
+            async for batch in batches:
                 await carry_out_async(writer.write(batch), self._transaction)
         return tally.report()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ledger.errors import InvalidRecord, LedgerError, translate
+from ledger.errors import InvalidRecord, LedgerError
 from ledger.records.report import Rejected
 from ledger.records.transaction import Transaction
 from ledger.write.admission import admission, ensure_days, forget_days
 from ledger.write.commands import atomically, execute, load
 from ledger.write.conflicts import VanishedRecord, conflicts
-from ledger.write.faults import blames_a_row, is_collision, lacks_partition
+from ledger.write.faults import blames_a_row, is_collision, lacks_partition, refusal
 from ledger.write.rows import REQUESTS, Row, days, key, microseconds, moment, row_of
 from ledger.write.statements import COMPARE_STAGE, EMPTY_STAGE, MAKE_STAGE, MERGE_STAGE, STAGE
 
@@ -177,6 +177,4 @@ def _refusal(error: Exception, row: Row) -> LedgerError:
     if lacks_partition(error):
         when = moment(microseconds(row)).isoformat(timespec="milliseconds")
         return InvalidRecord(f"timestamp {when}: the raw rows of that day are gone")
-    if isinstance(error, LedgerError):
-        return error
-    return translate(error) or InvalidRecord(str(error))
+    return refusal(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ledger.errors import InvalidRecord, LedgerError, translate
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,15 @@ def blames_a_row(error: BaseException) -> bool:
         return True
     code = _sqlstate(error)
     return code is not None and code[:2] in {"22", "23"} and code != _UNIQUE_VIOLATION
+
+
+def refusal(error: Exception) -> LedgerError:
+    """The ledger's error for one that blames a row."""
+    if isinstance(error, LedgerError):
+        return error
+    if isinstance(error, UnicodeError):
+        return InvalidRecord(f"the database's encoding lacks a character: {error}")
+    return translate(error) or InvalidRecord(str(error))
 
 
 def _sqlstate(error: BaseException) -> str | None:

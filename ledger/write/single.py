@@ -10,7 +10,7 @@ from ledger.settings import Storage
 from ledger.write.admission import admission, ensure_days, forget_days
 from ledger.write.commands import atomically, execute, known_days
 from ledger.write.conflicts import VanishedRecord, conflicts
-from ledger.write.faults import lacks_partition
+from ledger.write.faults import lacks_partition, refusal
 from ledger.write.rows import parameters, row_of
 from ledger.write.statements import COMPARE_ONE, INSERT_ONE
 
@@ -36,6 +36,8 @@ def insert_one(
         return (yield from atomically(writing.steps()))
     except VanishedRecord:
         return (yield from atomically(writing.steps()))
+    except UnicodeError as error:
+        raise refusal(error) from error
     except Exception as error:
         if not lacks_partition(error):
             raise

@@ -53,7 +53,7 @@ class Tally:
         try:
             yield
         except LedgerError as error:
-            error.__dict__["report"] = self.report()
+            error.report = self.report()
             error.args = (f"{error}\n{self._progress()}", *error.args[1:])
             raise
         except Exception as error:
