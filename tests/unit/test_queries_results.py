@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -27,6 +28,8 @@ from ledger.records.plain import plain
         ),
         (date(2026, 1, 1), "2026-01-01"),
         ([Decimal(1), None, 0.5], ["1", None, 0.5]),
+        ({"took": timedelta(minutes=1.5)}, {"took": 90.0}),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     ],
 )
 def test_values_keep_all_they_say(value: object, expected: object) -> None:
