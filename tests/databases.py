@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 GIVEN = "LEDGER_TEST_DATABASE_URL"
 
+_numbers = count()
+"""Of the databases made in this run, whoever makes them."""
+
 
 class Migrate(Protocol):
     """Brings an empty database to the newest schema."""
@@ -118,11 +121,10 @@ class Databases:
     migrate: Migrate
     _made: dict[str, Server] = field(default_factory=dict)
     _templates: dict[Target, str] = field(default_factory=dict)
-    _numbers: Iterator[int] = field(default_factory=count)
 
     def create(self, server: Server, *, template: str = "template0") -> str:
         """The name of a new database."""
-        name = f"ledger_test_{os.getpid()}_{next(self._numbers)}"
+        name = f"ledger_test_{os.getpid()}_{next(_numbers)}"
         server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         self._made[name] = server
         return name

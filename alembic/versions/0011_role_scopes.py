@@ -11,25 +11,34 @@ depends_on = None
 MY_SCOPES = "SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user"
 
 # SECURITY INVOKER over a barrier view: inside SECURITY DEFINER current_user is the owner.
-# RETURN and no text: that would be read by the search_path of whoever asks.
+# With a search_path of its own: by the reader's, a function of the reader's could name anybody.
 NARROWED_TO = "nullif(current_setting('ledger.user_id', true), '')::uuid"
 
 SCOPED_USERS = {
     "arguments": "",
-    "definition": f"""RETURNS uuid[] LANGUAGE sql STABLE PARALLEL SAFE
-RETURN (SELECT coalesce(array_agg(s.user_id), '{{}}') FROM (
-  SELECT user_id FROM ledger.my_scopes WHERE kind = 'reader'
-    AND ({NARROWED_TO} IS NULL OR user_id = {NARROWED_TO})
-  UNION
-  SELECT {NARROWED_TO} WHERE {NARROWED_TO} IS NOT NULL
-    AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))
-) AS s)""",
+    "definition": f"""RETURNS uuid[] LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  narrowed CONSTANT uuid := {NARROWED_TO};
+BEGIN
+  RETURN ARRAY(
+    SELECT user_id FROM ledger.my_scopes
+    WHERE kind = 'reader' AND (narrowed IS NULL OR user_id = narrowed)
+    UNION
+    SELECT narrowed WHERE narrowed IS NOT NULL
+      AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor')));
+END
+$function$""",
 }
 SEES_ALL = {
     "arguments": "",
-    "definition": f"""RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-RETURN {NARROWED_TO} IS NULL
-  AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))""",
+    "definition": f"""RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RETURN {NARROWED_TO} IS NULL
+    AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'));
+END
+$function$""",
 }
 
 SUMS = (

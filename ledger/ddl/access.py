@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
+from ledger.ddl.latency_functions import AGGREGATES, latency_routines
 from ledger.ddl.storage import recorded
 from ledger.errors import InvalidArgument, SchemaNotReady
 from ledger.models.access import RoleScope
@@ -42,16 +43,16 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
     Functions by name, also those that PUBLIC may execute unless it was told otherwise: a
     view's functions, and a CHECK's, are executed as the role that reads or writes.
     """
-    percentile = ["ledger.latency_percentile"]
+    latency = [routine.name for routine in latency_routines(percentiles)]
     if percentiles is Percentiles.HISTOGRAM:
-        percentile.append("ledger.latency_bin")
-    viewing = [_VIEWS, _execute("ledger.scoped_users", "ledger.sees_all", *percentile)]
-    auditing = [_BOOKS, _TABLES[storage], _execute("ledger.raw_from", *percentile)]
-    days = ["ledger.ensure_days"] if storage is Storage.POSTGRES else []
+        latency += AGGREGATES
+    viewing = [_VIEWS, _execute("scoped_users", "sees_all", *latency)]
+    auditing = [_BOOKS, _TABLES[storage], _execute("raw_from", *latency)]
+    days = ["ensure_days"] if storage is Storage.POSTGRES else []
     writing = [
         "INSERT ON ledger.llm_requests",
         _BOOKS,
-        _execute("ledger.raw_from", "ledger.requests_by_key", "ledger.uuid_time", *days),
+        _execute("raw_from", "requests_by_key", "uuid_time", *days),
     ]
     return {
         "reader": viewing,
@@ -63,7 +64,7 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
 
 def _execute(*functions: str) -> str:
     """Without arguments: no name is overloaded within an installation."""
-    return f"EXECUTE ON FUNCTION {', '.join(functions)}"
+    return f"EXECUTE ON FUNCTION {', '.join(f'ledger.{name}' for name in functions)}"
 
 
 def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = ()) -> None:
