@@ -1,0 +1,119 @@
+"""Through PgBouncer in transaction mode, where any statement may meet any session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL
+
+from ledger.errors import ConflictingRecord
+from ledger.queries.scope import ALL_USERS
+from ledger.repositories.async_ledger import AsyncLedger
+from ledger.repositories.ledger import Ledger
+from tests.books import Books, call, calls, opened, sums
+from tests.bouncer import bouncing, program
+from tests.databases import Target
+from tests.servers import libpq
+
+
+@pytest.fixture
+def bouncer(database_url: str) -> Iterator[URL]:
+    """The database through a PgBouncer, whose clients all share one session."""
+    pgbouncer = program()
+    if pgbouncer is None:
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    with bouncing(pgbouncer, database_url) as url:
+        yield url
+
+
+@pytest.fixture
+def books(bouncer: URL, database_url: str, target: Target) -> Iterator[Books]:
+    """A ledger through PgBouncer; its `sql` goes straight to the server."""
+    with opened(database_url, target) as direct:
+        if direct.is_timescale:
+            direct.sql("SELECT _timescaledb_functions.stop_background_workers()")
+        through = bouncer.update_query_dict({"pgbouncer": "true"})
+        with Ledger.connect(through) as ledger:
+            yield Books(url=database_url, target=target, ledger=ledger)
+
+
+def test_writes_maintenance_and_reads_work(books: Books) -> None:
+    sent = calls(books.day(ago=4), 500, over=timedelta(days=4))
+    books.write(sent[:300])
+    telemetry = books.ledger.telemetry
+
+    # Over keys that are there: by way of a stage, a temporary table.
+    repeated = telemetry.insert_transactions(sent, batch_size=100)
+    assert (repeated.inserted, repeated.duplicates, repeated.rejected) == (200, 300, ())
+    books.written += sent[300:]
+    assert telemetry.insert_transaction(sent[0]) == sent[0].id
+    with pytest.raises(ConflictingRecord):
+        telemetry.insert_transaction(sent[0].model_copy(update={"latency_ms": 1}))
+
+    assert books.ledger.maintenance.run().problems == ()
+    late = call(books.day(ago=3) + timedelta(minutes=7, seconds=1), 77)
+    books.write([late])
+    books.ledger.maintenance.run()
+
+    assert books.overview() == sums(books.written)
+    assert books.ledger.maintenance.reconcile(books.everything()).is_clean
+    with Ledger.connect(books.url) as direct:
+        for question in ("time_series", "provider_model_latency", "daily_model_cost", "error_rate"):
+            window = books.everything()
+            answers = [
+                getattr(ledger.telemetry, question)(ALL_USERS, window)
+                for ledger in (books.ledger, direct)
+            ]
+            assert answers[0] == answers[1]
+
+
+async def test_an_awaited_ledger_works(books: Books, bouncer: URL) -> None:
+    sent = calls(books.day(ago=2), 100, over=timedelta(days=2))
+    through = bouncer.update_query_dict({"pgbouncer": "true"})
+
+    async with AsyncLedger.connect(through) as ledger:
+        for _ in range(3):
+            await ledger.telemetry.insert_transactions(sent)
+        await ledger.maintenance.run()
+        # More often than psycopg executes a statement before it prepares it.
+        for _ in range(8):
+            overview = await ledger.telemetry.overview(ALL_USERS, books.everything())
+            assert overview.requests == len(sent)
+
+
+def state(client: psycopg.Connection[Any]) -> dict[str, Any]:
+    """What a session keeps that another client would notice."""
+    settings = client.execute(
+        # PL/pgSQL's own appear once it is loaded.
+        "SELECT name, setting FROM pg_settings"
+        " WHERE name <> 'application_name' AND name NOT LIKE 'plpgsql.%'"
+    ).fetchall()
+    left = {
+        "prepared statements": "SELECT name FROM pg_prepared_statements",
+        "temporary tables": "SELECT relname FROM pg_class WHERE relpersistence = 't'",
+        "advisory locks": "SELECT objid FROM pg_locks WHERE locktype = 'advisory'",
+        "listening": "SELECT pg_listening_channels()",
+    }
+    found = {what: client.execute(query.encode()).fetchall() for what, query in left.items()}
+    return found | {"settings": settings}
+
+
+def test_another_client_finds_the_session_as_it_was(books: Books, bouncer: URL) -> None:
+    with psycopg.connect(libpq(bouncer), autocommit=True, prepare_threshold=None) as client:
+        session = client.execute("SELECT pg_backend_pid()").fetchone()
+        before = state(client)
+        assert not any(found for what, found in before.items() if what != "settings")
+        sent = calls(books.day(ago=2), 100, over=timedelta(days=2))
+        for _ in range(8):
+            books.ledger.telemetry.insert_transactions(sent)
+            books.ledger.telemetry.insert_transaction(sent[0])
+            books.ledger.telemetry.overview(ALL_USERS, books.everything())
+        books.ledger.maintenance.run()
+        books.ledger.maintenance.reconcile(books.everything())
+
+        assert client.execute("SELECT pg_backend_pid()").fetchone() == session
+        assert state(client) == before

@@ -1,0 +1,69 @@
+"""What PostgreSQL does to answer a statement, read from its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, event
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One executed plan, as EXPLAIN (ANALYZE, FORMAT JSON) tells it."""
+
+    root: dict[str, Any]
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        """Every node that was executed."""
+        waiting = [self.root]
+        while waiting:
+            node = waiting.pop()
+            if node["Actual Loops"]:
+                yield node
+                waiting += node.get("Plans", [])
+
+    @property
+    def indexes(self) -> set[str]:
+        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+    @property
+    def read_in_full(self) -> set[str]:
+        """Tables of more than a page or two of which every row was looked at."""
+        return {
+            node["Relation Name"]
+            for node in self.nodes()
+            if node["Node Type"].endswith("Seq Scan")
+            and node["Actual Rows"] + node.get("Rows Removed by Filter", 0) > 100
+        }
+
+    @property
+    def read(self) -> set[str]:
+        """Tables of which anything was looked at."""
+        return {node["Relation Name"] for node in self.nodes() if "Relation Name" in node}
+
+
+def explained(connection: psycopg.Connection[Any], statement: str, *parameters: object) -> Plan:
+    """The plan by which the statement was answered."""
+    found = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".encode(), parameters)
+    return Plan(found.fetchall()[0][0][0]["Plan"])
+
+
+@contextmanager
+def explaining(engine: Engine) -> Iterator[list[Plan]]:
+    """The plans of every read of the repositories, each in its own transaction."""
+    plans: list[Plan] = []
+
+    def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
+        if "kept_raw_since" in statement:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+            plans.append(Plan(cursor.fetchone()[0][0]["Plan"]))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield plans
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
