@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ from tests.servers import libpq
 USER = UUID("5e0b7c3a-0000-4000-8000-000000000001")
 OTHER_USER = UUID("5e0b7c3a-0000-4000-8000-000000000002")
 ROLLUPS = (MINUTE_ROLLUP, HOUR_ROLLUP)
+PATIENCE_SECONDS = 60.0
+SOMEBODY_WAITS = (
+    "EXISTS (SELECT FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+)
 SETTLE = timedelta(minutes=5)
 """How long an ended hour is left open for stragglers."""
 
@@ -107,7 +113,18 @@ class Books:
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         with self.connect() as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def wait_until(self, condition: str) -> None:
+        """Ask again and again until the condition holds; what the sessions do, if it never does."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.sql(f"SELECT 1 WHERE {condition}"):
+            if time.monotonic() > deadline:
+                sessions = self.sql(
+                    "SELECT pid, state, wait_event_type, wait_event, query FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND backend_type = 'client backend'"
+                )
+                raise AssertionError(f"{condition} never held; {sessions}")
 
     def write(self, transactions: Iterable[Transaction]) -> None:
         rows = list(transactions)
@@ -117,9 +134,11 @@ class Books:
 
     def keep(self, level: str, keep: timedelta) -> None:
         changing = engine(self.url)
-        with changing.begin() as connection:
-            set_retention(connection, level, keep)
-        changing.dispose()
+        try:
+            with changing.begin() as connection:
+                set_retention(connection, level, keep)
+        finally:
+            changing.dispose()
 
     def accept_older_rows(self, raw: timedelta) -> None:
         """Keep raw rows and minutes that long, as if it had always been so."""

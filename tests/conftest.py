@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ledger.settings import Storage
 from tests.databases import Databases, Finding, Migrate, Target, look_around, targets_on
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "storage(name): run on targets of this storage only")
+    config.addinivalue_line("markers", "per_storage: run on one target of each storage")
     findings = look_around()
     targets = targets_on(server for finding in findings for server in finding.servers)
     if wanted := tuple(filter(None, config.getoption("--databases").split(","))):
@@ -58,6 +60,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         targets = metafunc.config.stash[TARGETS]
         for marker in metafunc.definition.iter_markers("storage"):
             targets = [target for target in targets if target.storage == marker.args[0]]
+        if metafunc.definition.get_closest_marker("per_storage"):
+            # What does not depend on the encoding, and takes long.
+            targets = list({target.storage: target for target in targets}.values())
         metafunc.parametrize("target", targets, ids=str, indirect=True, scope="session")
     if "finding" in metafunc.fixturenames:
         findings = metafunc.config.stash[FINDINGS]
@@ -91,6 +96,9 @@ def databases(migrate: Migrate) -> Iterator[Databases]:
 def database_url(databases: Databases, target: Target) -> Iterator[str]:
     """A migrated, empty database of the test's own."""
     name = databases.create(target.server, template=databases.template(target))
+    if target.storage is Storage.TIMESCALE:
+        # A scheduler that ends wakes the launcher, and that one starts others, in any database.
+        target.server.execute("SELECT _timescaledb_functions.stop_background_workers()", name)
     yield databases.url(target.server, name)
     databases.drop(name)
 

@@ -52,7 +52,7 @@ class Database:
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         with self.connect() as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def stop_jobs(self) -> None:
         """Or a refresh of the database's own stands in the way of the test's."""

@@ -41,7 +41,7 @@ class Role:
                     "SELECT set_config(%s, %s, true)", [name.replace("__", "."), value]
                 )
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
 
 @dataclass(kw_only=True)
@@ -98,7 +98,7 @@ class Roles:
         """The rows of one statement of the owner's, who is a superuser."""
         with self._owner.cursor() as cursor:
             cursor.execute(statement.encode() if isinstance(statement, str) else statement)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def stop_jobs(self) -> None:
         """Or a job that compresses chunks and a change of their privileges fail one another."""

@@ -70,7 +70,7 @@ class Server(ABC):
         url = self.url if database is None else self.url.set(database=database)
         with psycopg.connect(libpq(url), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     @abstractmethod
     def _start(self) -> URL: ...

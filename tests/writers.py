@@ -76,7 +76,7 @@ def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
     """The rows of a statement that goes round the ledger."""
     with superuser(url) as connection:
         cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 def count(url: str) -> int:

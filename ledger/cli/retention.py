@@ -48,8 +48,12 @@ def set_(
 ) -> None:
     """Keep a level for so long from now on.
 
-    What would make a refresh or a late row erase rollups that are kept is refused.
+    What would make a refresh or a late row erase rollups that are kept is refused. Rollups are
+    refreshed first, as raw rows that go are rolled up no more.
     """
+    if level is Level.RAW:
+        with database.ledger() as ledger:
+            ledger.maintenance.run()
     with database.administration() as connection:
         set_retention(connection, level.value, keep)
     say(f"{WHAT[level.value].capitalize()} are kept for {spoken(keep)}.")

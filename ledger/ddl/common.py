@@ -208,6 +208,8 @@ def record_wish(retention: Retention) -> list[Step]:
   raw interval;
   minutes interval;
   hours interval;
+  horizon timestamptz;
+  waits boolean := false;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
   wishes := wished || jsonb_build_object({literal(retention.name)}, keep::text);
@@ -224,11 +226,20 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF {literal(retention.name)} = '{RAW_LEVEL}' THEN
-    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
-      date_bin('1 hour', now() - least(keep, (wished ->> '{RAW_LEVEL}')::interval),
-               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
-    WHERE source = '{RAW_LEVEL}' AND wished ? '{RAW_LEVEL}';
+  IF {literal(retention.name)} = '{RAW_LEVEL}' AND wished ? '{RAW_LEVEL}' THEN
+    horizon := date_bin('1 hour', now() - least(keep, (wished ->> '{RAW_LEVEL}')::interval),
+                        '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
+    IF to_regclass('ledger.{RAW_LEVEL}_touched') IS NOT NULL THEN
+      EXECUTE 'SELECT EXISTS (SELECT FROM ledger.{RAW_LEVEL}_touched'
+        ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
+    END IF;
+    IF waits THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+        'hours before %s still wait to be rolled up, and raw rows kept for %s would go before'
+        ' they are; run `ledger maintain` first', horizon, keep);
+    END IF;
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from, horizon)
+    WHERE source = '{RAW_LEVEL}';
   END IF;
   UPDATE ledger.installation SET retention = wishes;
 END"""

@@ -109,7 +109,11 @@ def _creates(kind: type[Any], verb: str) -> classmethod[Any, Any, None]:
 def _drops(kind: type[Any], verb: str) -> classmethod[Any, Any, None]:
     def drop(cls: type[Any], /, operations: Operations, name: str, **described: object) -> None:
         # What dropping does not need may be left out; only reversing needs the whole.
-        unsaid = {field.name: None for field in fields(kind) if field.name != "name"}
+        unsaid = {
+            field.name: None
+            for field in fields(kind)
+            if field.name != "name" and field.default is MISSING
+        }
         operations.invoke(cls(None, kind(name=name, **unsaid | described)))
 
     drop.__name__ = verb

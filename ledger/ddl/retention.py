@@ -45,8 +45,8 @@ def set_retention(connection: Connection, level: str, keep: timedelta) -> None:
     RetentionRefused where a refresh or a late row would then erase rollups that are kept;
     nothing is changed in either case, and the transaction goes on.
 
-    Raw rows that are kept for less than before are no longer rolled up: run maintenance first,
-    so that those which came late are.
+    Raw rows that are kept for less than before are no longer rolled up. Where some still wait,
+    plain PostgreSQL refuses; TimescaleDB cannot tell. So run maintenance first.
     """
     if level not in LEVELS:
         raise InvalidArgument(f"{level!r} is not a level; use one of {', '.join(LEVELS)}")

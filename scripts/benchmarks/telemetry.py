@@ -53,6 +53,9 @@ def _measure(databases: Databases, target: Target, rows: int) -> None:
             version = connection.scalar(text("SELECT version()"))
             owner = str(connection.scalar(text("SELECT current_user")))
             access.grant(connection, owner, "service")
+            if target.storage is Storage.TIMESCALE:
+                # Its jobs would refresh in the middle of what is measured.
+                connection.execute(text("SELECT _timescaledb_functions.stop_background_workers()"))
         print(str(version).partition(" on ")[0], end="\n\n")
         print("| figure | measured | target | holds |\n|---|---|---|---|")
         for figure in _figures(url, engine, target, rows):

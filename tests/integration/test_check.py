@@ -22,6 +22,8 @@ from tests.alembics import config
 from tests.catalogues import record_requests, refresh, sql, stop_jobs
 from tests.databases import Target
 
+pytestmark = pytest.mark.per_storage
+
 CATEGORY_INDEX = 'ON ledger.llm_requests (category, "timestamp" DESC)'
 FUNCTION = (
     "CREATE FUNCTION public.rogue() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"

@@ -15,6 +15,8 @@ from tests.alembics import config
 from tests.catalogues import sql, stop_jobs
 from tests.databases import Target
 
+pytestmark = pytest.mark.per_storage
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from sqlalchemy import make_url
@@ -16,53 +17,43 @@ from sqlalchemy import make_url
 from ledger.ddl.migrate import check
 from ledger.ddl.retention import wishes
 from ledger.engine import engine
+from ledger.window import Window
 from tests.books import ROLLUPS, USER, Books, Sums, call, calls, opened, sums
 from tests.databases import Databases, Target
-from tests.roles import roles_of
+from tests.roles import Role, roles_of
 from tests.servers import libpq
 
+pytestmark = pytest.mark.per_storage
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Programs:
-    """The server's own pg_dump and psql: older ones refuse a newer server."""
-
-    folder: Path
-
-    def dump(self, url: str, *options: str) -> bytes:
-        return self._run("pg_dump", url, *options)
-
-    def psql(self, url: str, script: bytes | str, *options: str, **variables: str) -> None:
-        given = script.encode() if isinstance(script, str) else script
-        self._run(
-            "psql", url, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *options,
-            given=given, variables=variables,
-        )  # fmt: skip
-
-    def _run(
-        self,
-        program: str,
-        url: str,
-        *options: str,
-        given: bytes = b"",
-        variables: dict[str, str] | None = None,
-    ) -> bytes:
-        run = subprocess.run(
-            [self.folder / program, f"--dbname={libpq(make_url(url))}", *options],
-            check=False,
-            input=given,
-            capture_output=True,
-            env=os.environ | (variables or {}),
-        )
-        assert run.returncode == 0, run.stderr.decode()
-        return run.stdout
+GUIDE = Path(__file__).parents[2] / "docs" / "restore.md"
 
 
 @pytest.fixture
-def programs(target: Target) -> Programs:
+def programs(target: Target) -> Path:
+    """The folder of the server's own pg_dump and psql: older ones refuse a newer server."""
     ((folder,),) = target.server.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
     if not Path(folder, "pg_dump").exists():
         pytest.skip(f"{target.server.name} has its pg_dump in {folder}, which is not here")
-    return Programs(folder=Path(folder))
+    return Path(folder)
+
+
+def follow(chapter: str, *, source: str, copy: str, programs: Path) -> None:
+    """Run the guide's commands of that chapter on these databases."""
+    (commands,) = (
+        text for text in GUIDE.read_text().split("\n## ") if text.startswith(chapter + "\n")
+    )
+    blocks = map(dedent, re.findall(r"^ *```sh\n(.*?)```", commands, re.DOTALL | re.MULTILINE))
+    script = re.sub(r"^createdb .*$", "", "".join(blocks), flags=re.MULTILINE)
+    script = re.sub(r" (source|copy)\b", r' "$\1"', script)
+    databases = {"source": libpq(make_url(source)), "copy": libpq(make_url(copy))}
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | databases | {"PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.fixture
@@ -71,7 +62,7 @@ def books(database_url: str, target: Target) -> Iterator[Books]:
     with opened(database_url, target) as books:
         stop_jobs(books)
         books.accept_older_rows(timedelta(days=120))
-        books.write(calls(books.day(ago=100), 40, over=timedelta(days=100)))
+        books.write(calls(books.day(ago=100), 10, over=timedelta(days=100)))
         books.ledger.maintenance.run()
         books.write([call(books.day(ago=50) + timedelta(minutes=9), 77)])
         yield books
@@ -114,13 +105,13 @@ def assert_same_books_that_go_on(restored_url: str, books: Books) -> None:
             each.ledger.maintenance.run()
         assert rollups(restored) == rollups(books)
         assert restored.overview() == sums(books.written)
-        assert restored.ledger.maintenance.reconcile(restored.everything()).is_clean
 
         late = call(restored.day(ago=30) + timedelta(minutes=11), 99)
         restored.write([late])
         restored.ledger.maintenance.run()
         assert restored.overview() == sums([*books.written, late])
-        assert restored.ledger.maintenance.reconcile(restored.everything()).is_clean
+        with_late_rows = Window(start=restored.day(ago=51), end=restored.day(ago=29))
+        assert restored.ledger.maintenance.reconcile(with_late_rows).is_clean
 
 
 def problems(url: str) -> list[str]:
@@ -148,68 +139,50 @@ def rollups(books: Books) -> list[Sums | object]:
 
 
 @pytest.mark.storage("postgres")
-def test_a_whole_dump_of_plain_postgresql(books: Books, programs: Programs, empty_url: str) -> None:
+def test_everything_of_plain_postgresql(books: Books, programs: Path, empty_url: str) -> None:
     with roles_of(books.url) as roles:
         reader = roles.granted("reader", [USER])
-        programs.psql(empty_url, programs.dump(books.url), "--single-transaction")
 
-        there = make_url(reader.url).set(database=make_url(empty_url).database)
-        programs.psql(
-            there.render_as_string(hide_password=False),
-            "SELECT 1 / count(*) FROM ledger.visible_requests;",
-        )
+        follow("Everything, plain PostgreSQL", source=books.url, copy=empty_url, programs=programs)
+
         with roles_of(empty_url) as restored:
-            assert restored.own("SELECT * FROM ledger.role_scopes") == roles.own(
-                "SELECT * FROM ledger.role_scopes"
-            )
-            restored.own(f"DROP OWNED BY {reader.name}")
+            assert restored.scopes() == roles.scopes()
+            there = Role(name=reader.name, url=named(reader.url, like=empty_url))
+            visible = "SELECT count(*) FROM ledger.visible_requests"
+            assert there.sql(visible) == reader.sql(visible) != [(0,)]
+            restored.revoke(reader.name)
     assert_same_books_that_go_on(empty_url, books)
+
+
+def named(url: str, *, like: str) -> str:
+    """The URL with the other's database."""
+    return make_url(url).set(database=make_url(like).database).render_as_string(hide_password=False)
 
 
 @pytest.mark.storage("timescale")
-def test_a_whole_dump_of_timescaledb(books: Books, programs: Programs, empty_url: str) -> None:
-    dump = programs.dump(books.url)
-    before = "CREATE EXTENSION timescaledb; SELECT timescaledb_pre_restore();"
-    programs.psql(empty_url, before)
-    programs.psql(empty_url, dump)
-    programs.psql(empty_url, "SELECT timescaledb_post_restore(); ANALYZE;")
+def test_everything_of_timescaledb(books: Books, programs: Path, empty_url: str) -> None:
+    follow("Everything, TimescaleDB", source=books.url, copy=empty_url, programs=programs)
 
     assert_same_books_that_go_on(empty_url, books)
-
-
-SEEDED = ("ledger.installation", "ledger.rollup_progress")
 
 
 @pytest.mark.storage("postgres")
 def test_the_rows_alone_of_plain_postgresql(
-    books: Books, programs: Programs, migrated_url: str
+    books: Books, programs: Path, migrated_url: str
 ) -> None:
-    programs.psql(migrated_url, f"TRUNCATE {', '.join(SEEDED)};")
-    seeds = [f"--table={table}" for table in SEEDED]
-    programs.psql(migrated_url, programs.dump(books.url, "--data-only", *seeds))
-    days = ", ".join(f"'{day}'" for day in kept_days(books))
-    programs.psql(migrated_url, f"SELECT ledger.ensure_days(ARRAY[{days}]::date[]);")
-    rows = programs.dump(
-        books.url,
-        "--data-only",
-        "--schema=ledger",
-        "--load-via-partition-root",
-        "--exclude-table=ledger.alembic_version",
-        *(f"--exclude-table={table}" for table in SEEDED),
-    )
-    programs.psql(
-        migrated_url,
-        rows,
-        "--single-transaction",
-        PGOPTIONS="-c session_replication_role=replica",
-    )
+    chapter = "The rows alone, plain PostgreSQL"
+    follow(chapter, source=books.url, copy=migrated_url, programs=programs)
 
     assert_same_books_that_go_on(migrated_url, books)
 
 
-def kept_days(books: Books) -> list[date]:
-    rows = books.sql(
-        "SELECT to_date(right(relid::regclass::text, 8), 'YYYYMMDD')"
-        " FROM pg_partition_tree('ledger.llm_requests') WHERE isleaf ORDER BY 1"
-    )
-    return [day for (day,) in rows]
+@pytest.mark.storage("timescale")
+def test_the_rows_alone_of_timescaledb(books: Books, programs: Path, migrated_url: str) -> None:
+    with opened(migrated_url, books.target) as copy:
+        stop_jobs(copy)
+        copy.accept_older_rows(timedelta(days=120))
+
+    chapter = "The rows alone, TimescaleDB"
+    follow(chapter, source=books.url, copy=migrated_url, programs=programs)
+
+    assert_same_books_that_go_on(migrated_url, books)

@@ -198,6 +198,16 @@ def test_a_writer_and_a_service_write_and_repeat_through_the_ledger(
 
 
 @pytest.mark.storage("timescale")
+def test_extensions_are_where_every_role_finds_them(roles: Roles) -> None:
+    """Also where the owner is named as the schema, in which its search_path then begins."""
+    found = roles.own(
+        "SELECT DISTINCT extnamespace::regnamespace::text FROM pg_extension"
+        " WHERE extname LIKE 'timescaledb%'"
+    )
+    assert found == [("public",)]
+
+
+@pytest.mark.storage("timescale")
 @pytest.mark.parametrize("kind", ["writer", "service"])
 def test_a_late_row_goes_into_the_columnstore_as_a_granted_role(
     workers: Roles, books: Books, kind: str

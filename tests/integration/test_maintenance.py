@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Self
@@ -17,7 +18,16 @@ from ledger.engine import async_engine
 from ledger.maintenance import AsyncMaintenance, MaintenanceReport
 from ledger.models.telemetry import HOUR_ROLLUP, MINUTE_ROLLUP
 from ledger.window import HOUR
-from tests.books import ROLLUPS, Books, call, calls, opened, sums
+from tests.books import (
+    PATIENCE_SECONDS,
+    ROLLUPS,
+    SOMEBODY_WAITS,
+    Books,
+    call,
+    calls,
+    opened,
+    sums,
+)
 from tests.databases import Target
 
 DAY = timedelta(days=1)
@@ -209,18 +219,24 @@ class Watched:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            error.add_note(f"runs failed with {self.failures}")
         self.stop.set()
         self._thread.join(timeout=10)
         self._ledger.close()
         assert not self._thread.is_alive()
 
 
-END_OTHERS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    " AND backend_type = 'client backend'"
-)
+def end_others_until(books: Books, is_enough: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_enough():
+        assert time.monotonic() < deadline
+        books.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        )
 
 
 def test_running_for_ever_outlives_lost_connections(books: Books) -> None:
@@ -228,8 +244,7 @@ def test_running_for_ever_outlives_lost_connections(books: Books) -> None:
         for _ in range(3):
             assert watched.has_reported.wait(timeout=30)
             watched.has_failed.clear()
-            while not watched.has_failed.wait(timeout=0.01):
-                books.sql(END_OTHERS)
+            end_others_until(books, watched.has_failed.is_set)
             watched.has_reported.clear()
         books.write([call(books.last_closed_hour, 1)])
         watched.has_reported.clear()
@@ -246,22 +261,13 @@ def test_stopping_interrupts_what_waits(books: Books) -> None:
         # The refresh ends with the watermark, and waits for whoever holds that.
         other.execute("SELECT FROM ledger.rollup_progress FOR UPDATE")
         with Watched(books) as watched:
-            wait_for_a_waiting_session(books)
+            books.wait_until(SOMEBODY_WAITS)
             watched.stop.set()
             watched._thread.join(timeout=5)
             assert not watched._thread.is_alive()
     assert watched.failures == []
     books.ledger.maintenance.run()
     assert books.rolled_up(HOUR_ROLLUP) == sums(books.written)
-
-
-def wait_for_a_waiting_session(books: Books) -> None:
-    waiting = (
-        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type ="
-        " 'Lock'"
-    )
-    while not books.sql(waiting):
-        pass
 
 
 async def test_awaited_running_for_ever_outlives_lost_connections_and_stops(books: Books) -> None:
@@ -276,8 +282,7 @@ async def test_awaited_running_for_ever_outlives_lost_connections_and_stops(book
         )
     )
     await has_reported.wait()
-    while not has_failed.is_set():
-        await asyncio.to_thread(books.sql, END_OTHERS)
+    await asyncio.to_thread(end_others_until, books, has_failed.is_set)
     has_reported.clear()
     await has_reported.wait()
     stop.set()

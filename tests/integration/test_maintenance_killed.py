@@ -20,7 +20,7 @@ from ledger.ddl.rollup_tables import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
 from ledger.window import HOUR
-from tests.books import ROLLUPS, Books, call, calls, opened, sums
+from tests.books import ROLLUPS, SOMEBODY_WAITS, Books, call, calls, opened, sums
 from tests.databases import Databases, Target
 from tests.servers import libpq
 
@@ -116,17 +116,14 @@ def finishes(maintenance: Maintenance) -> bool:
     return True
 
 
-def wait_until(books: Books, condition: str) -> None:
-    while not books.sql(f"SELECT 1 WHERE {condition}"):
-        pass
-
-
 IS_DETACHING = "EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)"
 FOREVER = """
 import sys
 from ledger.ddl.rollup_tables import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
+
+pytestmark = pytest.mark.per_storage
 Maintenance(engine(sys.argv[1])).run_forever()
 """
 
@@ -137,7 +134,7 @@ def test_killed_in_the_middle_of_a_detach(books: Books) -> None:
     with books.connect() as reader, reader.transaction():
         reader.execute("SELECT count(*) FROM ledger.llm_requests")
         with subprocess.Popen([sys.executable, "-c", FOREVER, books.url]) as maintainer:
-            wait_until(books, IS_DETACHING)
+            books.wait_until(IS_DETACHING)
             maintainer.send_signal(signal.SIGKILL)
         assert books.overview() == sums(books.written)
         # Its session goes on in the server, and this run comes beside it.
@@ -194,10 +191,12 @@ def test_ended_before_it_moves_the_watermark(books: Books) -> None:
         other.execute("SELECT FROM ledger.rollup_progress FOR UPDATE")
         maintainer = threading.Thread(target=finishes, args=[books.ledger.maintenance])
         maintainer.start()
-        waiting = "datname = current_database() AND wait_event_type = 'Lock'"
-        wait_until(books, f"EXISTS (SELECT FROM pg_stat_activity WHERE {waiting})")
+        books.wait_until(SOMEBODY_WAITS)
         assert books.overview() == sums(books.written)
-        books.sql(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {waiting}")
+        books.sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         maintainer.join()
     assert books.overview() == sums(books.written)
     books.ledger.maintenance.run()

@@ -29,6 +29,8 @@ from tests.databases import Databases, Target
 DEPLOY = """
 import sys
 from ledger.ddl.migrate import upgrade
+
+pytestmark = pytest.mark.per_storage
 print("ready", flush=True)
 for url in sys.stdin:
     upgrade(url.strip())

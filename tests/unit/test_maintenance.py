@@ -10,8 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from ledger import DatabaseUnavailable
 from ledger.maintenance import Difference, MaintenanceReport, Reconciliation
 from ledger.maintenance.jobs import COLUMNSTORE, REFRESH, RETENTION, Job, job_problems
+from ledger.maintenance.maintenance import _log_failure, _log_report
 from ledger.maintenance.pace import Pace
 from ledger.models.telemetry import HOUR_ROLLUP, MINUTE_ROLLUP
 from ledger.queries.opening import SOURCE
@@ -125,6 +127,22 @@ def test_a_report_can_be_written_as_json() -> None:
         "problems": ["something"],
         "is_healthy": False,
     }
+
+
+def test_unless_told_otherwise_problems_and_failures_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _log_report(
+        MaintenanceReport(
+            storage=Storage.POSTGRES, at=NOW, raw_from=None, watermark=None, problems=("a", "b")
+        )
+    )
+    _log_failure(DatabaseUnavailable("gone"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a",
+        "b",
+        "maintenance failed and will be tried again: gone",
+    ]
 
 
 def difference(**values: Any) -> Difference:

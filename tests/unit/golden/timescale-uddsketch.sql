@@ -236,6 +236,8 @@ DECLARE
   raw interval;
   minutes interval;
   hours interval;
+  horizon timestamptz;
+  waits boolean := false;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
   wishes := wished || jsonb_build_object('llm_requests', keep::text);
@@ -252,11 +254,20 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_requests' = 'llm_requests' THEN
-    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
-      date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
-               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
-    WHERE source = 'llm_requests' AND wished ? 'llm_requests';
+  IF 'llm_requests' = 'llm_requests' AND wished ? 'llm_requests' THEN
+    horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
+                        '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
+    IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
+        ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
+    END IF;
+    IF waits THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+        'hours before %s still wait to be rolled up, and raw rows kept for %s would go before'
+        ' they are; run `ledger maintain` first', horizon, keep);
+    END IF;
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from, horizon)
+    WHERE source = 'llm_requests';
   END IF;
   UPDATE ledger.installation SET retention = wishes;
 END
@@ -278,6 +289,8 @@ DECLARE
   raw interval;
   minutes interval;
   hours interval;
+  horizon timestamptz;
+  waits boolean := false;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
   wishes := wished || jsonb_build_object('llm_metrics_1m', keep::text);
@@ -294,11 +307,20 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1m' = 'llm_requests' THEN
-    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
-      date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
-               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
-    WHERE source = 'llm_requests' AND wished ? 'llm_requests';
+  IF 'llm_metrics_1m' = 'llm_requests' AND wished ? 'llm_requests' THEN
+    horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
+                        '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
+    IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
+        ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
+    END IF;
+    IF waits THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+        'hours before %s still wait to be rolled up, and raw rows kept for %s would go before'
+        ' they are; run `ledger maintain` first', horizon, keep);
+    END IF;
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from, horizon)
+    WHERE source = 'llm_requests';
   END IF;
   UPDATE ledger.installation SET retention = wishes;
 END
@@ -320,6 +342,8 @@ DECLARE
   raw interval;
   minutes interval;
   hours interval;
+  horizon timestamptz;
+  waits boolean := false;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
   wishes := wished || jsonb_build_object('llm_metrics_1h', keep::text);
@@ -336,11 +360,20 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1h' = 'llm_requests' THEN
-    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from,
-      date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
-               '1970-01-01 00:00:00+00') + INTERVAL '1 hour')
-    WHERE source = 'llm_requests' AND wished ? 'llm_requests';
+  IF 'llm_metrics_1h' = 'llm_requests' AND wished ? 'llm_requests' THEN
+    horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
+                        '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
+    IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
+        ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
+    END IF;
+    IF waits THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG001', MESSAGE = format(
+        'hours before %s still wait to be rolled up, and raw rows kept for %s would go before'
+        ' they are; run `ledger maintain` first', horizon, keep);
+    END IF;
+    UPDATE ledger.rollup_progress SET raw_from = greatest(raw_from, horizon)
+    WHERE source = 'llm_requests';
   END IF;
   UPDATE ledger.installation SET retention = wishes;
 END
@@ -359,22 +392,31 @@ CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, 
 DROP VIEW IF EXISTS ledger.my_scopes;
 
 -- create Routine scoped_users
-CREATE OR REPLACE FUNCTION ledger.scoped_users() RETURNS uuid[] LANGUAGE sql STABLE PARALLEL SAFE
-RETURN (SELECT coalesce(array_agg(s.user_id), '{}') FROM (
-  SELECT user_id FROM ledger.my_scopes WHERE kind = 'reader'
-    AND (nullif(current_setting('ledger.user_id', true), '')::uuid IS NULL OR user_id = nullif(current_setting('ledger.user_id', true), '')::uuid)
-  UNION
-  SELECT nullif(current_setting('ledger.user_id', true), '')::uuid WHERE nullif(current_setting('ledger.user_id', true), '')::uuid IS NOT NULL
-    AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'))
-) AS s);
+CREATE OR REPLACE FUNCTION ledger.scoped_users() RETURNS uuid[] LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  narrowed CONSTANT uuid := nullif(current_setting('ledger.user_id', true), '')::uuid;
+BEGIN
+  RETURN ARRAY(
+    SELECT user_id FROM ledger.my_scopes
+    WHERE kind = 'reader' AND (narrowed IS NULL OR user_id = narrowed)
+    UNION
+    SELECT narrowed WHERE narrowed IS NOT NULL
+      AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor')));
+END
+$function$;
 
 -- drop Routine scoped_users
 DROP ROUTINE IF EXISTS ledger.scoped_users;
 
 -- create Routine sees_all
-CREATE OR REPLACE FUNCTION ledger.sees_all() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-RETURN nullif(current_setting('ledger.user_id', true), '')::uuid IS NULL
-  AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'));
+CREATE OR REPLACE FUNCTION ledger.sees_all() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RETURN nullif(current_setting('ledger.user_id', true), '')::uuid IS NULL
+    AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'));
+END
+$function$;
 
 -- drop Routine sees_all
 DROP ROUTINE IF EXISTS ledger.sees_all;
