@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -20,9 +20,11 @@ from ledger.ddl.rollup_tables import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
 from ledger.window import HOUR
-from tests.books import ROLLUPS, SOMEBODY_WAITS, Books, call, calls, opened, sums
+from tests.books import PATIENCE_SECONDS, ROLLUPS, SOMEBODY_WAITS, Books, call, calls, opened, sums
 from tests.databases import Databases, Target
 from tests.servers import libpq
+
+pytestmark = pytest.mark.per_storage
 
 DAY = timedelta(days=1)
 
@@ -123,7 +125,6 @@ from ledger.ddl.rollup_tables import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
 
-pytestmark = pytest.mark.per_storage
 Maintenance(engine(sys.argv[1])).run_forever()
 """
 
@@ -134,8 +135,11 @@ def test_killed_in_the_middle_of_a_detach(books: Books) -> None:
     with books.connect() as reader, reader.transaction():
         reader.execute("SELECT count(*) FROM ledger.llm_requests")
         with subprocess.Popen([sys.executable, "-c", FOREVER, books.url]) as maintainer:
-            books.wait_until(IS_DETACHING)
-            maintainer.send_signal(signal.SIGKILL)
+            try:
+                books.wait_until(IS_DETACHING)
+                assert maintainer.poll() is None
+            finally:
+                maintainer.kill()
         assert books.overview() == sums(books.written)
         # Its session goes on in the server, and this run comes beside it.
         assert books.ledger.maintenance.run().days_retired == ()
@@ -240,14 +244,19 @@ def test_rows_that_are_written_while_their_day_is_retired_are_kept_or_refused(bo
     writers = [threading.Thread(target=write) for _ in range(3)]
     for writer in writers:
         writer.start()
-    while len(written) < 50:
-        pass
-    books.keep("raw", KEEP * DAY)
-    while day.date() in books.raw_days():
-        books.ledger.maintenance.run()
-    is_over.set()
-    for writer in writers:
-        writer.join()
+    try:
+        while len(written) < 50:
+            assert any(writer.is_alive() for writer in writers)
+        # The command would refuse, as there are always hours that wait.
+        keep_for(books, KEEP)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while day.date() in books.raw_days():
+            assert time.monotonic() < deadline
+            books.ledger.maintenance.run()
+    finally:
+        is_over.set()
+        for writer in writers:
+            writer.join()
     books.written += written
 
     must_balance(books)

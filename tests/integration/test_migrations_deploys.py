@@ -26,11 +26,12 @@ from tests.catalogues import (
 )
 from tests.databases import Databases, Target
 
+pytestmark = pytest.mark.per_storage
+
 DEPLOY = """
 import sys
 from ledger.ddl.migrate import upgrade
 
-pytestmark = pytest.mark.per_storage
 print("ready", flush=True)
 for url in sys.stdin:
     upgrade(url.strip())
