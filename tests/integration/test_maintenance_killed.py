@@ -121,7 +121,6 @@ def finishes(maintenance: Maintenance) -> bool:
 IS_DETACHING = "EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)"
 FOREVER = """
 import sys
-from ledger.ddl.rollup_tables import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
 
