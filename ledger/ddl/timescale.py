@@ -120,6 +120,9 @@ def _(target: Rollup, encoding: Percentiles) -> list[Step]:
 def refresh_procedure(refresh: Refresh, *, options: str) -> Routine:
     """`refresh_metrics`: every level in order, oldest first in one batch, then the watermark.
 
+    It begins an hour before the horizon, whose chunk is still there: a row accepted at the
+    horizon is refreshed although the horizon has moved on meanwhile.
+
     The default order, newest first, moves an aggregate's own watermark past buckets that are
     still empty, and every read meanwhile is wrong. Never below `raw_from`: a refresh where
     raw rows are gone erases what was rolled up from them. The watermark is our own row, as
@@ -134,7 +137,7 @@ def refresh_procedure(refresh: Refresh, *, options: str) -> Routine:
         arguments=_REFRESH_ARGUMENTS,
         definition=f"""LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity');
+  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
   high timestamptz := date_bin('1 hour',
     now() - INTERVAL '{common.seconds(refresh.settle)} seconds', {EPOCH});
 BEGIN

@@ -136,7 +136,7 @@ BEGIN
              AND 'options' = ANY (proargnames)) THEN
     EXECUTE $ordered$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity');
+  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
   high timestamptz := date_bin('1 hour',
     now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
 BEGIN
@@ -154,7 +154,7 @@ $procedure$$ordered$;
   ELSE
     EXECUTE $plain$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity');
+  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
   high timestamptz := date_bin('1 hour',
     now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
 BEGIN
