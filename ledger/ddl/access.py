@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
-from ledger.ddl.latency_functions import AGGREGATES, latency_routines
+from ledger.ddl.latency_functions import aggregates, latency_routines
 from ledger.ddl.storage import recorded
 from ledger.errors import InvalidArgument, SchemaNotReady
 from ledger.models.access import RoleScope
@@ -43,9 +43,8 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
     Functions by name, also those that PUBLIC may execute unless it was told otherwise: a
     view's functions, and a CHECK's, are executed as the role that reads or writes.
     """
-    latency = [routine.name for routine in latency_routines(percentiles)]
-    if percentiles is Percentiles.HISTOGRAM:
-        latency += AGGREGATES
+    routines = (routine.name for routine in latency_routines(percentiles))
+    latency = [*routines, *aggregates(percentiles)]
     viewing = [_VIEWS, _execute("scoped_users", "sees_all", *latency)]
     auditing = [_BOOKS, _TABLES[storage], _execute("raw_from", *latency)]
     days = ["ensure_days"] if storage is Storage.POSTGRES else []

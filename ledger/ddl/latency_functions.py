@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from ledger.ddl.facts import Fact, Holds
@@ -87,7 +88,7 @@ _READ_SKETCH = Routine(
 )
 
 
-AGGREGATES: Final = {
+_AGGREGATES: Final = {
     "latency_histogram": ("integer", _COUNT, "{}"),
     "merged_latency_histogram": ("integer[]", _ADD, f"{{{','.join(['0'] * BINS)}}}"),
 }
@@ -99,40 +100,39 @@ instead took five times as long to refresh.
 """
 
 
+def aggregates(encoding: Percentiles) -> Mapping[str, tuple[str, Routine, str]]:
+    """The aggregates that rollups of this encoding are made by; the toolkit has its own."""
+    return {} if encoding is Percentiles.UDDSKETCH else _AGGREGATES
+
+
 def create_aggregates(encoding: Percentiles) -> list[Step]:
-    """Make the aggregates that rollups of histograms are made by; the toolkit has its own."""
-    if encoding is Percentiles.UDDSKETCH:
-        return []
+    """Make them."""
     return [
         Step(
             sql=f"CREATE OR REPLACE AGGREGATE ledger.{name}({argument}) (SFUNC ="
             f" ledger.{transition.name}, STYPE = integer[], INITCOND = '{first}', PARALLEL = SAFE)"
         )
-        for name, (argument, transition, first) in AGGREGATES.items()
+        for name, (argument, transition, first) in aggregates(encoding).items()
     ]
 
 
 def drop_aggregates(encoding: Percentiles) -> list[Step]:
     """Drop them."""
-    if encoding is Percentiles.UDDSKETCH:
-        return []
     return [
         Step(sql=f"DROP AGGREGATE IF EXISTS ledger.{name}({argument})")
-        for name, (argument, _, _) in AGGREGATES.items()
+        for name, (argument, _, _) in aggregates(encoding).items()
     ]
 
 
 def aggregate_facts(encoding: Percentiles) -> list[Fact]:
     """That each is there, with its transition function and first state."""
-    if encoding is Percentiles.UDDSKETCH:
-        return []
     return [
         Holds(
             query=f"SELECT aggtransfn = to_regproc('ledger.{transition.name}') AND agginitval ="
             f" '{first}' FROM pg_aggregate WHERE aggfnoid = to_regproc('ledger.{name}')",
             otherwise=f"the aggregate {name} is missing or was changed",
         )
-        for name, (_, transition, first) in AGGREGATES.items()
+        for name, (_, transition, first) in aggregates(encoding).items()
     ]
 
 
