@@ -22,6 +22,8 @@ def utc(moment: datetime, name: str = "timestamp") -> datetime:
 
     Raises InvalidArgument for a naive datetime.
     """
+    if moment.tzinfo is UTC and not moment.microsecond % 1000:
+        return moment  # as most are: a read cuts ten
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidArgument(
             f"{name} {moment.isoformat()} has no time zone; pass an aware datetime, for example"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, event
+
+from ledger.engine import PLAN_TRANSACTION
+from tests.sent import Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Plan:
         }
 
     @property
+    def thrown_away(self) -> int:
+        """Rows that were looked at for nothing."""
+        return sum(node.get("Rows Removed by Filter", 0) for node in self.nodes())
+
+    @property
     def read(self) -> set[str]:
         """Tables of which anything was looked at."""
         return {node["Relation Name"] for node in self.nodes() if "Relation Name" in node}
@@ -52,18 +58,8 @@ def explained(connection: psycopg.Connection[Any], statement: str, *parameters: 
     return Plan(found.fetchall()[0][0][0]["Plan"])
 
 
-@contextmanager
-def explaining(engine: Engine) -> Iterator[list[Plan]]:
-    """The plans of every read of the repositories, each in its own transaction."""
-    plans: list[Plan] = []
-
-    def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
-        if "kept_raw_since" in statement:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-            plans.append(Plan(cursor.fetchone()[0][0]["Plan"]))
-
-    event.listen(engine, "before_cursor_execute", explain)
-    try:
-        yield plans
-    finally:
-        event.remove(engine, "before_cursor_execute", explain)
+def explained_read(connection: psycopg.Connection[Any], sent: Sent) -> Plan:
+    """The plan of a read, on a connection that is set up as the repositories' are."""
+    connection.execute(PLAN_TRANSACTION.replace(b"true", b"false"))
+    found = connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + sent.statement, sent.parameters)
+    return Plan(found.fetchall()[0][0][0]["Plan"])

@@ -17,7 +17,7 @@ from ledger.cli.tables import facts
 from ledger.ddl import migrate
 from ledger.ddl.retention import wishes
 from ledger.engine import shown
-from ledger.queries.opening import context, opening
+from ledger.queries.opening import OPENING, context
 from ledger.records.plain import Record
 from ledger.settings import Percentiles, Storage
 
@@ -93,7 +93,7 @@ def status_of(url: str) -> Status:
 
 
 def _installation(connection: Connection) -> Installation:
-    known = context(connection.execute(opening(tuned=False)).all())
+    known = context(connection.execute(OPENING).all())
     storage = known.installed.storage
     return Installation(
         storage=storage,

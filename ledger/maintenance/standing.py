@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ledger.models.installation import RollupProgress
-from ledger.queries.opening import SOURCE, context, opening
+from ledger.queries.opening import OPENING, SOURCE, context
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def standing(connection: Connection) -> Context:
     """All of it at one moment. Raises SchemaNotReady where the ledger is not installed."""
     with connection.begin():
-        return context(connection.execute(opening(tuned=False)).all())
+        return context(connection.execute(OPENING).all())
 
 
 def progress_is_of_series() -> ColumnElement[bool]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ledger.models.latency import RELATIVE_ERROR
-from ledger.queries.query import AnyRow, Context, Query
+from ledger.queries.opening import SEEN_WIDTH
+from ledger.queries.query import Cells, Context, Query
 from ledger.queries.route import Route
 from ledger.queries.scope import Scope
 from ledger.queries.shape import Grouping, Shape, bounds
@@ -24,18 +25,18 @@ def query(
     asked: Scope,
     way: Route,
     *,
-    read: Callable[[Sequence[AnyRow]], Result],
+    read: Callable[[Sequence[Cells]], Result],
     values: Mapping[str, object] | None = None,
 ) -> Query[Result]:
     """The query of a grouping, whose result ``read`` makes of the rows that were found."""
-    first_measure = 1 + len(grouping.columns)
+    first_measure = SEEN_WIDTH + len(grouping.columns)
     return Query(
         statement=statement(Shape.of(grouping, context=context, scope=asked, route=way)),
         parameters={**asked.parameters, **bounds(way), **(values or {})},
-        # An empty answer is a row of NULLs, there to say where raw rows began.
-        read=lambda rows: read([row for row in rows if row[first_measure]]),
-        reads_raw_since=way.reads_raw_since,
-        kept_raw_since=context.horizon.raw_from,
+        # An empty answer is a row of NULLs, there to say what the statement saw.
+        read=lambda rows: read([row[SEEN_WIDTH:] for row in rows if row[first_measure]]),
+        context=context,
+        route=way,
     )
 
 
@@ -45,7 +46,7 @@ def listing(
     asked: Scope,
     way: Route,
     *,
-    read: Callable[[Sequence[AnyRow]], list[Item]],
+    read: Callable[[Sequence[Cells]], list[Item]],
     values: Mapping[str, object] | None = None,
 ) -> Query[Answer[Item]]:
     """The same, for results that are lists."""

@@ -42,11 +42,17 @@ def rolled_up(shape: Shape, late: CTE | None) -> AnySelect:
         *filters(shape, hours), hours.c.bucket >= FIRST_HOUR, hours.c.bucket < LAST_HOUR
     )
     if late is not None:
-        is_late = exists().where(late.c.hour == hours.c.bucket, late.c.user_id == hours.c.user_id)
-        rows = rows.where(~is_late)
+        rows = rows.where(_is_not(late, hours, shape))
     if shape.has_cut_hours:
         rows = rows.where(hours.c.bucket != func.all(CUT_HOURS))
     return rows
+
+
+def _is_not(late: CTE, hours: FromClause, shape: Shape) -> ColumnElement[bool]:
+    if "user_id" in shape.filters:
+        # Not a join: it was a merge by hour, which read every user's hours (24 ms for 3).
+        return hours.c.bucket != func.all(func.array(select(late.c.hour).scalar_subquery()))
+    return ~exists().where(late.c.hour == hours.c.bucket, late.c.user_id == hours.c.user_id)
 
 
 def late_hours(shape: Shape) -> CTE:

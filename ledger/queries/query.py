@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Row, Select
 
+from ledger.queries.route import Route
 from ledger.records.installation import Horizon, Installed
 
 Result = TypeVar("Result")
@@ -16,6 +17,11 @@ Result = TypeVar("Result")
 # Quoted: SQLAlchemy 2.0 takes a tuple here, and the types are 2.1's.
 AnySelect: TypeAlias = "Select[*tuple[Any, ...]]"
 AnyRow: TypeAlias = "Row[*tuple[Any, ...]]"
+Cells: TypeAlias = "Sequence[Any]"
+"""A row as any driver gives it, SQLAlchemy's among them: values by place."""
+
+CLOCK_TOLERANCE: Final = timedelta(seconds=1)
+"""How far a present that is worked out may be from the database's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +30,65 @@ class Context:
 
     installed: Installed
     horizon: Horizon
+    is_remembered: bool = False
+    """Whether an earlier statement saw it, and its present is worked out."""
+
+    def after(self, passed: timedelta) -> Context:
+        """The same, some time later, as far as can be known without asking."""
+        was = self.horizon
+        return Context(
+            installed=self.installed,
+            horizon=Horizon(
+                now=was.now + passed,
+                raw_from=was.raw_from,
+                watermark=was.watermark,
+                has_late_hours=was.has_late_hours,
+            ),
+            is_remembered=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query(Generic[Result]):
-    """One statement, and how its rows become the result that the caller sees."""
+    """One statement, and how its rows become the result that the caller sees.
+
+    Each of its rows begins with the context that the statement saw, in its own snapshot.
+    """
 
     statement: AnySelect
     """Built once per shape and shared, so that SQLAlchemy compiles it once."""
     parameters: Mapping[str, object]
-    read: Callable[[Sequence[AnyRow]], Result]
-    reads_raw_since: datetime
-    """The earliest moment whose raw rows the answer counts on."""
-    kept_raw_since: datetime | None
-    """Where raw rows began, as far as the statement knew; None is the beginning of time."""
+    read: Callable[[Sequence[Cells]], Result]
+    context: Context
+    """What the statement was built for."""
+    route: Route
 
-    def is_outdated(self, rows: Sequence[AnyRow]) -> bool:
-        """Whether raw rows that the answer counts on went before the statement ran.
+    def holds_in(self, seen: Context) -> bool:
+        """Whether the statement suits the context that it then saw.
 
-        Every row begins with where raw rows began when it was read. The bounds of a statement
-        are older than its rows by a round trip, and retention may have run in between.
+        That is newer by a round trip, or by any time where the first was remembered. Not where
+        raw rows that the answer counts on may be gone, where hours were read that are not
+        rolled up, or got rows since, nor where it was asked for another present.
         """
-        began: datetime | None = rows[0][0] if rows else None
-        if began is None or began <= self.reads_raw_since:
-            return False
-        return self.kept_raw_since is None or began > self.kept_raw_since
+        known = self.context
+        return (
+            seen.installed == known.installed
+            and self._has_its_raw_rows(known.horizon, seen.horizon)
+            and self._has_its_hours(known.horizon, seen.horizon)
+            and (
+                not known.is_remembered
+                or abs(seen.horizon.now - known.horizon.now) <= CLOCK_TOLERANCE
+            )
+        )
+
+    def _has_its_raw_rows(self, known: Horizon, seen: Horizon) -> bool:
+        if seen.raw_from is None or seen.raw_from <= self.route.reads_raw_since:
+            return True
+        # What was gone when the route was chosen, the route says.
+        return known.raw_from is not None and seen.raw_from <= known.raw_from
+
+    def _has_its_hours(self, known: Horizon, seen: Horizon) -> bool:
+        if self.route.hours is None:
+            return True
+        is_rolled_up = seen.watermark is not None and self.route.hours.end <= seen.watermark
+        return is_rolled_up and (known.has_late_hours or not seen.has_late_hours)

@@ -1,7 +1,7 @@
 """What each question sums, and its rows as the records that callers see.
 
-A row is where raw rows began, what its grouping groups by, its measures and, of those that
-have them, its percentiles, in this order. Rows are taken apart by place: by name it would
+A row is what its grouping groups by, its measures and, of those that have them, its
+percentiles, in this order; rows are sorted. They are taken apart by place: by name it would
 take three times as long, which a series of hundreds of buckets shows.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from operator import itemgetter
 from typing import Any, Final, TypedDict
 
-from ledger.queries.query import AnyRow
+from ledger.queries.query import Cells
 from ledger.queries.shape import Era, Grouping
 from ledger.records.telemetry import DailyModelCost, ModelErrorRate, ModelLatency, TimeBucket
 
@@ -78,23 +77,21 @@ _NOTHING: Final = TotalsFields(
 )
 
 
-def totals(rows: Sequence[AnyRow]) -> TotalsFields:
+def totals(rows: Sequence[Cells]) -> TotalsFields:
     """The sums of OVERVIEW's only row; zeros for none."""
-    return _totals(rows[0][1:]) if rows else _NOTHING
+    return _totals(rows[0]) if rows else _NOTHING
 
 
-def time_buckets(rows: Sequence[AnyRow], starts: Sequence[datetime]) -> list[TimeBucket]:
+def time_buckets(rows: Sequence[Cells], starts: Sequence[datetime]) -> list[TimeBucket]:
     """A bucket for each of ``starts``, which rows name whatever their time zone."""
-    found: Mapping[datetime, AnyRow] = {row[1]: row for row in rows}
+    found: Mapping[datetime, Cells] = {row[0]: row[1:] for row in rows}
     return [
-        TimeBucket(
-            bucket_start=start, **(_totals(found[start][2:]) if start in found else _NOTHING)
-        )
+        TimeBucket(bucket_start=start, **(_totals(found[start]) if start in found else _NOTHING))
         for start in starts
     ]
 
 
-def model_latencies(rows: Sequence[AnyRow]) -> list[ModelLatency]:
+def model_latencies(rows: Sequence[Cells]) -> list[ModelLatency]:
     """By provider and model."""
     return [
         ModelLatency(
@@ -106,11 +103,11 @@ def model_latencies(rows: Sequence[AnyRow]) -> list[ModelLatency]:
             p95_latency_ms=p95,
             p99_latency_ms=p99,
         )
-        for _, provider, model, requests, latency_sum_ms, p50, p95, p99 in _sorted(rows, 1, 2)
+        for provider, model, requests, latency_sum_ms, p50, p95, p99 in rows
     ]
 
 
-def daily_model_costs(rows: Sequence[AnyRow], dates: Sequence[date]) -> list[DailyModelCost]:
+def daily_model_costs(rows: Sequence[Cells], dates: Sequence[date]) -> list[DailyModelCost]:
     """By day, provider and model; a row names its day by its place in ``dates``, from 1."""
     return [
         DailyModelCost(
@@ -123,13 +120,11 @@ def daily_model_costs(rows: Sequence[AnyRow], dates: Sequence[date]) -> list[Dai
             cost_usd=cost_usd,
             unpriced_requests=unpriced,
         )
-        for _, day, provider, model, requests, input_tokens, output_tokens, cost_usd, unpriced in (
-            _sorted(rows, 1, 2, 3)
-        )
+        for day, provider, model, requests, input_tokens, output_tokens, cost_usd, unpriced in rows
     ]
 
 
-def model_error_rates(rows: Sequence[AnyRow]) -> list[ModelErrorRate]:
+def model_error_rates(rows: Sequence[Cells]) -> list[ModelErrorRate]:
     """By provider and model."""
     return [
         ModelErrorRate(
@@ -141,7 +136,7 @@ def model_error_rates(rows: Sequence[AnyRow]) -> list[ModelErrorRate]:
             error_rate=errors / requests,
             rate_limit_rate=rate_limited / requests,
         )
-        for _, provider, model, requests, errors, rate_limited in _sorted(rows, 1, 2)
+        for provider, model, requests, errors, rate_limited in rows
     ]
 
 
@@ -163,8 +158,3 @@ def _totals(columns: Sequence[Any]) -> TotalsFields:
         "cost_usd": cost_usd,
         "unpriced_requests": unpriced_requests,
     }
-
-
-def _sorted(rows: Sequence[AnyRow], *places: int) -> list[AnyRow]:
-    # Here and not in SQL, where the order would be the database's collation's.
-    return sorted(rows, key=itemgetter(*places))

@@ -72,10 +72,12 @@ def route(asked: Window, horizon: Horizon, *, cut_hours: Collection[datetime] = 
         hour = floor(moment, HOUR)
         return raw_from is not None and hour < moment < raw_from and hour < watermark
 
-    window = Window(
-        start=floor(asked.start, HOUR) if is_gone(asked.start) else asked.start,
-        end=ceil(asked.end, HOUR) if is_gone(asked.end) else asked.end,
-    )
+    window = asked
+    if is_gone(asked.start) or is_gone(asked.end):
+        window = Window(
+            start=floor(asked.start, HOUR) if is_gone(asked.start) else asked.start,
+            end=ceil(asked.end, HOUR) if is_gone(asked.end) else asked.end,
+        )
     first, last = ceil(window.start, HOUR), min(floor(window.end, HOUR), watermark)
     if first >= last:
         return Route(window=window, hours=None)

@@ -52,6 +52,7 @@ class Shape:
     has_head: bool
     has_tail: bool
     has_cut_hours: bool
+    has_late_hours: bool
 
     @classmethod
     def of(cls, grouping: Grouping, *, context: Context, scope: Scope, route: Route) -> Shape:
@@ -65,6 +66,7 @@ class Shape:
             has_head=route.has_head,
             has_tail=route.has_tail,
             has_cut_hours=bool(route.cut_hours),
+            has_late_hours=route.hours is not None and context.horizon.has_late_hours,
         )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Text,
     cast,
     func,
     literal_column,
@@ -28,7 +29,6 @@ from ledger.queries.columns import (
     END,
     FIRST_HOUR,
     LAST_HOUR,
-    PROGRESS,
     REQUESTS,
     SKETCH,
     START,
@@ -39,8 +39,7 @@ from ledger.queries.columns import (
     raw_measures,
 )
 from ledger.queries.levels import hour_by_hour, late_hours, raw_part, rolled_up
-from ledger.queries.opening import SOURCE, finite
-from ledger.settings import Storage
+from ledger.queries.opening import seen
 
 if TYPE_CHECKING:
     from sqlalchemy import Subquery
@@ -53,15 +52,18 @@ QUANTILES: Final = {"p50_latency_ms": 0.5, "p95_latency_ms": 0.95, "p99_latency_
 
 @lru_cache(maxsize=1024)
 def statement(shape: Shape) -> AnySelect:
-    """The statement of a shape; its rows begin with where raw rows began as it ran.
+    """The statement of a shape; its rows begin with the context that it saw.
 
     An empty answer still has a row, of NULLs, to say that.
     """
     answer = (_merged if shape.reads_hours else _raw_alone)(shape)
+    found = seen(shape.storage)
+    keys = [answer.c[name] for name in shape.grouping.columns]
     return (
-        select(finite(PROGRESS.c.raw_from).label("kept_raw_since"), *answer.c)
-        .select_from(PROGRESS.outerjoin(answer, true()))
-        .where(PROGRESS.c.source == SOURCE)
+        select(*found.c, *answer.c)
+        .select_from(found.outerjoin(answer, true()))
+        # As Python sorts, and not as the database's collation does.
+        .order_by(*(key.collate("C") if isinstance(key.type, Text) else key for key in keys))
     )
 
 
@@ -84,7 +86,7 @@ def _raw_alone(shape: Shape) -> Subquery:
 def _merged(shape: Shape) -> Subquery:
     """Rolled up hours and raw parts, summed, with percentiles of the merged sketch."""
     grouping = shape.grouping
-    late = late_hours(shape) if shape.storage is Storage.POSTGRES else None
+    late = late_hours(shape) if shape.has_late_hours else None
     branches = [rolled_up(shape, late)]
     if shape.has_head:
         branches.append(raw_part(shape, TIMESTAMP >= START, TIMESTAMP < FIRST_HOUR))

@@ -30,3 +30,5 @@ class Horizon:
     """Raw rows before it may be gone."""
     watermark: datetime | None
     """Every hour before it was rolled up."""
+    has_late_hours: bool = False
+    """Whether hours before it have got rows since, which are read from the raw ones."""

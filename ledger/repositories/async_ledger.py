@@ -13,7 +13,7 @@ from typing import Any, Self
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ledger.engine import async_engine
+from ledger.engine import async_engine, async_reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import AsyncMaintenance
 from ledger.repositories.binding import AsyncBindable
@@ -112,12 +112,9 @@ class AsyncLedger:
         expected: Expected = ANY,
         closing: AsyncExitStack,
     ) -> Self:
-        writing = async_engine(url)
+        writing, reading = async_engine(url), async_reading_engine(read_url or url)
         closing.push_async_callback(writing.dispose)
-        reading = writing
-        if read_url is not None:
-            reading = async_engine(read_url)
-            closing.push_async_callback(reading.dispose)
+        closing.push_async_callback(reading.dispose)
         telemetry = AsyncTelemetry(
             writing, reading=reading, expected=expected, future_tolerance=future_tolerance
         )

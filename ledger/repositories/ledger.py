@@ -10,7 +10,7 @@ from typing import Self
 
 from sqlalchemy import URL, Engine
 
-from ledger.engine import engine
+from ledger.engine import engine, reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import Maintenance
 from ledger.repositories.binding import Bindable
@@ -127,12 +127,9 @@ class Ledger:
         expected: Expected = ANY,
         closing: ExitStack,
     ) -> Self:
-        writing = engine(url)
+        writing, reading = engine(url), reading_engine(read_url or url)
         closing.callback(writing.dispose)
-        reading = writing
-        if read_url is not None:
-            reading = engine(read_url)
-            closing.callback(reading.dispose)
+        closing.callback(reading.dispose)
         telemetry = Telemetry(
             writing, reading=reading, expected=expected, future_tolerance=future_tolerance
         )

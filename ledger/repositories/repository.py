@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
@@ -17,11 +17,14 @@ from sqlalchemy.orm import Session, scoped_session
 
 from ledger.engine import translated_errors
 from ledger.errors import InvalidArgument
-from ledger.queries.opening import INSTALLED, context, installed, opening
-from ledger.queries.query import Context, Query
+from ledger.queries.opening import INSTALLED, installed
+from ledger.queries.query import Cells, Context, Query
 from ledger.records.installation import Installed
+from ledger.repositories import direct
 from ledger.repositories.binding import AsyncBindable, Bindable, joined, joined_async
 from ledger.repositories.expected import ANY, Expected
+from ledger.repositories.reader import Reader, Step
+from ledger.write.driving import drive, drive_async
 
 Result = TypeVar("Result")
 
@@ -48,6 +51,7 @@ class Repository:
             )
         self._source = source
         self._reading = reading or (source if isinstance(source, Engine) else None)
+        self._reader = Reader(expected)
         self._expected = expected
         self._found: Installed | None = None
 
@@ -78,29 +82,12 @@ class Repository:
                 with joined(self._source) as connection:
                     yield connection
 
-    @contextmanager
-    def _reading_transaction(self) -> Iterator[Connection]:
-        if self._reading is None:
-            with self._transaction() as connection:
-                yield connection
-        else:
-            with translated_errors(), self._reading.begin() as connection:
-                yield connection
-
     def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
-        """The answer to a question that is put once the database's horizon is known.
-
-        One statement answers it, after one round trip for the horizon; both again where
-        retention took raw rows in between.
-        """
-        with self._reading_transaction() as connection:
-            while True:
-                known = context(connection.execute(opening(tuned=not self._is_bound)).all())
-                self._expected.require(known.installed)
-                query = ask(known)
-                rows = connection.execute(query.statement, query.parameters).all()
-                if not query.is_outdated(rows):
-                    return query.read(rows)
+        """The answer to a question, from one statement."""
+        if self._reading is not None:
+            return direct.answer(self._reading, lambda: self._reader.steps(ask))
+        with self._transaction() as connection:
+            return drive(self._reader.steps(ask), lambda step: connection.execute(*step).all())
 
 
 class AsyncRepository:
@@ -123,6 +110,7 @@ class AsyncRepository:
             )
         self._source = source
         self._reading = reading or (source if isinstance(source, AsyncEngine) else None)
+        self._reader = Reader(expected)
         self._expected = expected
         self._found: Installed | None = None
 
@@ -154,28 +142,13 @@ class AsyncRepository:
                 async with joined_async(self._source) as connection:
                     yield connection
 
-    @asynccontextmanager
-    async def _reading_transaction(self) -> AsyncIterator[AsyncConnection]:
-        if self._reading is None:
-            async with self._transaction() as connection:
-                yield connection
-        else:
-            with translated_errors():
-                async with self._reading.begin() as connection:
-                    yield connection
-
     async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
-        """The answer to a question that is put once the database's horizon is known.
+        """The answer to a question, from one statement."""
+        if self._reading is not None:
+            return await direct.answer_async(self._reading, lambda: self._reader.steps(ask))
+        async with self._transaction() as connection:
 
-        One statement answers it, after one round trip for the horizon; both again where
-        retention took raw rows in between.
-        """
-        async with self._reading_transaction() as connection:
-            while True:
-                opened = await connection.execute(opening(tuned=not self._is_bound))
-                known = context(opened.all())
-                self._expected.require(known.installed)
-                query = ask(known)
-                rows = (await connection.execute(query.statement, query.parameters)).all()
-                if not query.is_outdated(rows):
-                    return query.read(rows)
+            async def rows(step: Step) -> Sequence[Cells]:
+                return (await connection.execute(*step)).all()
+
+            return await drive_async(self._reader.steps(ask), rows)

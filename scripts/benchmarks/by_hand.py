@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from ledger.engine import PLANNED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,6 +20,6 @@ def by_hand(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
     """To the engine's database, planned as the ledger's reads are, each statement for itself."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     with psycopg.connect(**arguments, autocommit=True) as connection:
-        connection.execute("SET max_parallel_workers_per_gather = 0")
-        connection.execute("SET jit = off")
+        for setting, value in PLANNED.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (setting, value))
         yield connection

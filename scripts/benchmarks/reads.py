@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import text
 
 from ledger.ddl import access
 from ledger.window import Interval
 from scripts.benchmarks.by_hand import by_hand
 from scripts.benchmarks.load import HEAVY
 from scripts.benchmarks.measure import Figure, interleaved
+from tests.sent import Sent, sent_by_reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,12 +58,10 @@ def figures(ledger: Ledger, engine: Engine, end: datetime) -> Iterator[Figure]:
             holds=baseline >= 5 * ours,
         )
         for name, (ask, limit) in questions.items():
-            statement, parameters = _captured(ask)
+            sent = _sent(ask)
 
-            def again(
-                statement: str = statement, parameters: dict[str, Any] = parameters
-            ) -> object:
-                return connection.execute(statement, parameters).fetchall()
+            def again(sent: Sent = sent) -> object:
+                return connection.execute(sent.statement, sent.parameters).fetchall()
 
             asked, hand = interleaved(ask, again)
             yield Figure(
@@ -109,17 +108,8 @@ def views(engine: Engine, end: datetime) -> Iterator[Figure]:
             connection.execute(text(f"DROP ROLE {role}"))
 
 
-def _captured(ask: Callable[[], object]) -> tuple[str, dict[str, Any]]:
+def _sent(ask: Callable[[], object]) -> Sent:
     """The statement that answers, and its values, as psycopg is given them."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(*call: Any) -> None:
-        seen.append((call[2], call[3]))
-
-    # On every engine: the ledger's own is not handed out.
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with sent_by_reads() as sent:
         ask()
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    return max(seen, key=lambda each: len(each[0]))
+    return sent[-1]

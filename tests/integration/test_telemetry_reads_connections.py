@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import (
-    Engine,
-    create_engine,
-    event,
-    make_url,
-    text,
-)
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -26,6 +23,7 @@ from ledger import (
     DatabaseUnavailable,
     InvalidArgument,
     Ledger,
+    Overview,
     PermissionMissing,
     RawRowsGone,
     SchemaNotReady,
@@ -35,11 +33,13 @@ from ledger import (
     Window,
 )
 from ledger.ddl import access
-from ledger.settings import Percentiles
+from ledger.repositories import reader
+from ledger.settings import Percentiles, Storage
 from ledger.window import HOUR, floor
 from tests import oracle
 from tests.databases import Target
 from tests.readings import Database, asking, scattered, someone, write
+from tests.sent import Sent, sent_by_reads
 
 READS = (
     "overview",
@@ -123,16 +123,54 @@ async def test_a_bound_asynchronous_session_reads_on_any_driver(
     await engine.dispose()
 
 
-def test_a_read_is_one_statement_after_one_for_the_horizon(
-    database: Database, rows: list[Transaction]
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_read_is_one_statement_once_the_horizon_is_known(
+    kind: str, database: Database, rows: list[Transaction]
 ) -> None:
-    with Ledger.connect(database.url) as ledger:
-        seen = statements_of(ledger._engine)
+    with asking(kind, database.url) as ask, sent_by_reads() as sent:
+        ask("overview", rows[0].user_id, "7D")
+        assert [statement.is_opening for statement in sent] == [True, False]
         for name in READS:
             for window in ("1H", "7D"):
-                seen.clear()
-                getattr(ledger.telemetry, name)(rows[0].user_id, window)
-                assert len(seen) == 2, name
+                sent.clear()
+                ask(name, rows[0].user_id, window)
+                assert [statement.is_opening for statement in sent] == [False], name
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_remembered_is_held_against_the_database(
+    kind: str, database: Database, rows: list[Transaction]
+) -> None:
+    user = rows[0].user_id
+    with asking(kind, database.url) as ask:
+        oracle.assert_overview(ask("overview", user, "7D"), rows)
+        late = scattered(user, database.now - timedelta(days=2), count=7)
+        write(ask, late)
+        if database.storage is Storage.TIMESCALE:
+            database.refresh()
+        oracle.assert_overview(ask("overview", user, "7D"), rows + late)
+        database.refresh()
+        oracle.assert_overview(ask("overview", user, "7D"), rows + late)
+        # As after a restore: the books say that nothing is rolled up.
+        database.sql("UPDATE ledger.rollup_progress SET watermark = '-infinity'")
+        if database.storage is Storage.POSTGRES:
+            database.sql("DELETE FROM ledger.llm_metrics_1h_materialized")
+        oracle.assert_overview(ask("overview", user, "7D"), rows + late)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_present_is_the_databases_though_our_clock_stood_still(
+    kind: str, database: Database, rows: list[Transaction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with asking(kind, database.url) as ask:
+        ask("overview", rows[0].user_id, "1H")
+        # As on a machine that slept in between.
+        slept = monotonic() - 3600
+        monkeypatch.setattr(reader, "monotonic", lambda: slept)
+        with sent_by_reads() as sent:
+            window = ask("overview", rows[0].user_id, "1H").window
+    assert abs(window.end - datetime.now(UTC)) < timedelta(minutes=1)
+    assert [statement.is_opening for statement in sent] == [False, False]
 
 
 def test_a_failed_read_leaves_a_bound_transaction_usable(
@@ -214,19 +252,15 @@ def test_retention_between_the_horizon_and_the_statement_gives_no_wrong_answer(
     raw_from = floor(database.now - timedelta(days=2), HOUR)
     pending: list[Callable[[], None]] = []
 
-    def after(*executed: Any) -> None:
-        if pending and "clock_timestamp" in executed[2]:
+    def meanwhile(sent: Sent) -> None:
+        if pending and not sent.is_opening:
             pending.pop()()
 
-    event.listen(Engine, "after_cursor_execute", after)
-    try:
-        with asking(kind, database.url) as ask:
-            exact = ask("overview", rows[0].user_id, window)
-            pending.append(lambda: database.forget_raw_before(raw_from))
-            answer = ask("overview", rows[0].user_id, window)
-    finally:
-        event.remove(Engine, "after_cursor_execute", after)
-    assert not pending
+    with asking(kind, database.url) as ask, sent_by_reads(meanwhile) as sent:
+        exact = ask("overview", rows[0].user_id, window)
+        pending.append(lambda: database.forget_raw_before(raw_from))
+        answer = ask("overview", rows[0].user_id, window)
+    assert [statement.is_opening for statement in sent] == [True, False, False, False]
     assert (exact.is_exact, answer.is_exact) == (True, False)
     assert answer.window.start == floor(window.start, HOUR)
     oracle.assert_overview(answer, rows)
@@ -241,16 +275,56 @@ def test_reads_go_to_the_replica_and_writes_to_the_primary(
             ledger.telemetry.insert_transaction(rows[0])
 
 
-def test_a_dropped_connection_heals_on_the_next_read(
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_dropped_connections_heal_on_the_next_read(
+    kind: str, database: Database, rows: list[Transaction]
+) -> None:
+    with asking(kind, database.url) as ask:
+        for _ in range(2):
+            oracle.assert_overview(ask("overview", rows[0].user_id, "7D"), rows)
+            database.sql(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        oracle.assert_overview(ask("overview", rows[0].user_id, "7D"), rows)
+
+
+def test_every_dropped_connection_of_the_pool_heals(
     database: Database, rows: list[Transaction]
 ) -> None:
-    with Ledger.connect(database.url) as ledger:
-        ledger.telemetry.overview(rows[0].user_id, "7D")
+    at_once = 4
+    together = Barrier(at_once)
+
+    def wait(sent: Sent) -> None:
+        if not sent.is_opening and not together.broken:
+            together.wait(30)
+
+    with Ledger.connect(database.url) as ledger, ThreadPoolExecutor(at_once) as threads:
+
+        def read(_: int) -> Overview:
+            return ledger.telemetry.overview(rows[0].user_id, "7D")
+
+        with sent_by_reads(wait):
+            list(threads.map(read, range(at_once)))
         database.sql(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        oracle.assert_overview(ledger.telemetry.overview(rows[0].user_id, "7D"), rows)
+        for answer in threads.map(read, range(at_once * 3)):
+            oracle.assert_overview(answer, rows)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_schema_that_came_back_is_read_again(
+    kind: str, database: Database, rows: list[Transaction]
+) -> None:
+    with asking(kind, database.url) as ask:
+        ask("overview", rows[0].user_id, "7D")
+        database.sql("ALTER TABLE ledger.installation RENAME TO elsewhere")
+        with pytest.raises(SchemaNotReady):
+            ask("overview", rows[0].user_id, "7D")
+        database.sql("ALTER TABLE ledger.elsewhere RENAME TO installation")
+        oracle.assert_overview(ask("overview", rows[0].user_id, "7D"), rows)
 
 
 def test_a_database_without_the_schema_says_what_to_run(empty_database_url: str) -> None:
@@ -344,13 +418,3 @@ def service(database: Database, stranger: str) -> str:
         access.grant(connection, stranger, "service")
     engine.dispose()
     return stranger
-
-
-def statements_of(engine: Any) -> list[str]:
-    seen: list[str] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(*executed: Any) -> None:
-        seen.append(executed[2])
-
-    return seen

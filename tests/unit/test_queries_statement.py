@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,11 +14,11 @@ from ledger.errors import SchemaNotReady
 from ledger.models.latency import BINS_VERSION
 from ledger.queries import telemetry
 from ledger.queries.opening import installed
-from ledger.queries.query import Context, Query
+from ledger.queries.query import CLOCK_TOLERANCE, Context, Query
 from ledger.queries.scope import ALL_USERS
 from ledger.records.installation import Horizon, Installed
 from ledger.settings import Percentiles, Storage
-from ledger.window import HOUR, floor
+from ledger.window import HOUR, Window, floor
 
 NOW = datetime(2026, 6, 15, 12, 34, 56, tzinfo=UTC)
 USER = UUID("0b5c6d1e-5a0f-4c1d-9d57-6f1f3c0b7a10")
@@ -87,6 +88,8 @@ def test_only_plain_postgresql_asks_its_log() -> None:
     plain = sql(telemetry.overview(context(), USER, "7D"), PSYCOPG)
     timescale = sql(telemetry.overview(context(Storage.TIMESCALE), USER, "7D"), PSYCOPG)
     assert "llm_requests_touched" in plain
+    assert "late AS" not in plain
+    assert "late AS" in sql(telemetry.overview(seen(has_late_hours=True), USER, "7D"), PSYCOPG)
     assert "llm_metrics_1h_materialized" in plain
     assert "llm_requests_touched" not in timescale
     assert "llm_metrics_1h_materialized" not in timescale
@@ -110,13 +113,62 @@ def test_only_the_callers_values_are_bound_and_never_written_into_the_statement(
     assert query.parameters["provider"] == "o'; DROP TABLE x"
 
 
-def test_raw_rows_that_go_meanwhile_outdate_an_answer() -> None:
-    query = telemetry.overview(context(), USER, "7D")
-    began = query.reads_raw_since
-    assert not query.is_outdated([])
-    assert not query.is_outdated([(None,)])  # type: ignore[list-item]
-    assert not query.is_outdated([(began,)])  # type: ignore[list-item]
-    assert query.is_outdated([(began + HOUR,)])  # type: ignore[list-item]
+KNOWN = context()
+FIRST_RAW = NOW - timedelta(days=7)
+"""The earliest raw row that a week counts on."""
+
+
+def seen(**changes: Any) -> Context:
+    """What was known, as a statement may find it changed."""
+    return replace(KNOWN, horizon=replace(KNOWN.horizon, **changes))
+
+
+@pytest.mark.parametrize(
+    "found, holds",
+    [
+        (seen(), True),
+        (seen(raw_from=None), True),
+        (seen(raw_from=FIRST_RAW), True),
+        (seen(raw_from=FIRST_RAW + HOUR), False),
+        (seen(watermark=floor(NOW, HOUR) + HOUR), True),
+        (seen(watermark=floor(NOW, HOUR) - HOUR), False),
+        (seen(watermark=None), False),
+        (seen(has_late_hours=True), False),
+        (seen(now=NOW + timedelta(hours=3)), True),
+        (replace(KNOWN, installed=context(Storage.TIMESCALE).installed), False),
+    ],
+)
+def test_a_statement_holds_while_what_it_counts_on_is_there(found: Context, *, holds: bool) -> None:
+    assert telemetry.overview(KNOWN, USER, "7D").holds_in(found) == holds
+
+
+def test_raw_rows_alone_hold_whatever_the_rollups_do() -> None:
+    query = telemetry.overview(KNOWN, USER, "1H")
+    assert query.holds_in(seen(watermark=None, has_late_hours=True))
+
+
+def test_what_was_gone_when_the_route_was_chosen_outdates_nothing() -> None:
+    known = context(now=NOW)
+    window = Window(start=NOW - timedelta(days=100), end=NOW)
+    query = telemetry.overview(known, USER, window)
+    assert query.holds_in(known)
+
+
+def test_a_statement_that_reads_late_hours_holds_without_any() -> None:
+    assert telemetry.overview(seen(has_late_hours=True), USER, "7D").holds_in(KNOWN)
+
+
+@pytest.mark.parametrize(
+    "apart, holds",
+    [(timedelta(), True), (CLOCK_TOLERANCE, True), (CLOCK_TOLERANCE + timedelta(0, 0, 1), False)],
+)
+def test_a_present_that_was_worked_out_has_to_be_the_databases(
+    apart: timedelta, *, holds: bool
+) -> None:
+    passed = timedelta(minutes=5)
+    query = telemetry.overview(KNOWN.after(passed), USER, "7D")
+    for direction in (1, -1):
+        assert query.holds_in(seen(now=NOW + passed + direction * apart)) == holds
 
 
 @pytest.mark.parametrize(
@@ -124,4 +176,4 @@ def test_raw_rows_that_go_meanwhile_outdate_an_answer() -> None:
 )
 def test_bins_of_another_version_are_refused(version: int, advice: str) -> None:
     with pytest.raises(SchemaNotReady, match=advice):
-        installed([("postgres", "histogram", version)])  # type: ignore[list-item]
+        installed([("postgres", "histogram", version)])
