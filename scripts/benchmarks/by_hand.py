@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def by_hand(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
-    """To the engine's database, planned as the ledger's reads are, each statement for itself."""
+    """To the engine's database, as psycopg makes it."""
     _, arguments = engine.dialect.create_connect_args(engine.url)
     with psycopg.connect(**arguments, autocommit=True) as connection:
+        yield connection
+
+
+@contextmanager
+def planned_by_hand(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    """The same, planned as the ledger's reads are."""
+    with by_hand(engine) as connection:
         for setting, value in PLANNED.items():
             connection.execute("SELECT set_config(%s, %s, false)", (setting, value))
         yield connection

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 DAYS: Final = 30
 HEAVY: Final = UUID(int=1)
 """The user who makes a quarter of all calls."""
+STEADY: Final = UUID(int=1000)
+"""One who made a quarter of a tenth of them, the same whatever came beside."""
 
 _ROWS: Final = """
 INSERT INTO ledger.llm_requests (user_id, "timestamp", id, provider, model, operation, category,
@@ -35,7 +37,7 @@ SELECT
 FROM (
   SELECT number, at, chance, noise,
     lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS hex,
-    CASE WHEN chance < 0.25 THEN 1 ELSE 2 + floor(200 * power(another, 2))::int END AS person,
+    CASE WHEN chance < 0.25 THEN :heavy ELSE 2 + floor(200 * power(another, 2))::int END AS person,
     floor(24 * power(third, 1.5))::int AS model,
     least(exp(6.9 + 1.8 * (chance + another + third + fourth - 2)), 120000)::int AS latency
   FROM (
@@ -49,10 +51,15 @@ FROM (
 """
 
 
-def load(engine: Engine, rows: int, *, end: datetime, storage: Storage) -> None:
-    """Insert ``rows`` calls, evenly over the 30 days before ``end``, a day a transaction."""
+def load(
+    engine: Engine, rows: int, *, end: datetime, storage: Storage, heavy: UUID = HEAVY
+) -> None:
+    """Insert ``rows`` calls, evenly over the 30 days before ``end``, a day a transaction.
+
+    A quarter of them are ``heavy``'s.
+    """
     with engine.begin() as connection:
-        connection.execute(text("SELECT setseed(0.42)"))
+        connection.execute(text("SELECT setseed(1.0 / :heavy)"), {"heavy": heavy.int})
         if storage is Storage.POSTGRES:
             connection.execute(
                 text(
@@ -70,6 +77,7 @@ def load(engine: Engine, rows: int, *, end: datetime, storage: Storage) -> None:
             connection.execute(
                 text(_ROWS),
                 {
+                    "heavy": heavy.int,
                     "start": end - timedelta(days=DAYS),
                     "step": step,
                     "first": day * per_day,

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from ledger.ddl import access
 from ledger.window import Interval
-from scripts.benchmarks.by_hand import by_hand
-from scripts.benchmarks.load import HEAVY
+from scripts.benchmarks.by_hand import by_hand, planned_by_hand
+from scripts.benchmarks.load import HEAVY, STEADY
 from scripts.benchmarks.measure import Figure, interleaved
 from tests.sent import Sent, sent_by_reads
 
@@ -45,7 +45,7 @@ def figures(ledger: Ledger, engine: Engine, end: datetime) -> Iterator[Figure]:
         ),
         "time series": (lambda: telemetry.time_series(HEAVY, Interval.WEEK, at=at), SLOWER_MS),
     }
-    with by_hand(engine) as connection:
+    with planned_by_hand(engine) as connection:
 
         def raw() -> object:
             return connection.execute(_RAW, (HEAVY, at - timedelta(days=7), at)).fetchall()
@@ -76,6 +76,22 @@ def figures(ledger: Ledger, engine: Engine, end: datetime) -> Iterator[Figure]:
                 target="1.2, or 0.5 ms more",
                 holds=asked <= max(1.2 * hand, hand + 0.5),
             )
+
+
+def growth(ledger: Ledger, smaller: Ledger, end: datetime, *, times: int) -> Figure:
+    """The same user's same week, in a table with ever so many rows beside it."""
+    at = end - timedelta(minutes=17)
+    large, small = interleaved(
+        lambda: ledger.telemetry.overview(STEADY, Interval.WEEK, at=at),
+        lambda: smaller.telemetry.overview(STEADY, Interval.WEEK, at=at),
+        repeat=101,
+    )
+    return Figure(
+        name=f"7D overview of one user in a table {times} times as large",
+        measured=f"{large:.2f} against {small:.2f} ms: {large / small:.2f}",
+        target="1.2",
+        holds=large <= 1.2 * small,
+    )
 
 
 def views(engine: Engine, end: datetime) -> Iterator[Figure]:
