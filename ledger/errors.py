@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +97,7 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "3F000": SchemaNotReady,
     "42P01": SchemaNotReady,
     "42883": SchemaNotReady,
+    "42703": SchemaNotReady,
     "23": InvalidRecord,
     "22": InvalidRecord,
     "LG001": RetentionRefused,
@@ -105,6 +107,10 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "LG005": InvalidRecord,
 }
 """SQLSTATE prefix -> error; the LG class is raised by the ledger's own SQL."""
+
+_NAMED_WITH_SCHEMA: Final = frozenset({"42P01", "42883"})
+_OF_THE_LEDGER: Final = re.compile(r"\bledger\.")
+"""How statements of ours name tables and functions, and so the server, in any language."""
 
 
 def translate(error: BaseException, sqlstate: str | None = None) -> LedgerError | None:
@@ -118,6 +124,10 @@ def translate(error: BaseException, sqlstate: str | None = None) -> LedgerError 
         sqlstate or getattr(driver_error, "sqlstate", None) or getattr(driver_error, "pgcode", None)
     )
     words = _primary(driver_error)
+    if code in _NAMED_WITH_SCHEMA and not _OF_THE_LEDGER.search(words):
+        # A host's own trigger on a table of ours or listener on its connection, an operator, a
+        # toolkit that is gone: `ledger db upgrade` mends none of them.
+        return None
     if code is None:
         is_lost = type(driver_error).__name__ in {
             "OperationalError",

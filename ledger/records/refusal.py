@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,15 @@ def shown(value: object) -> str:
 def refusal(field: str, value: object, rule: str) -> InvalidRecord:
     """The error for a value that breaks a rule."""
     return InvalidRecord(f"{field} {shown(value)}: {rule}")
+
+
+def as_dict(record: object) -> dict[Any, Any]:
+    """The record, which is a mapping. Raises InvalidRecord for anything else."""
+    if isinstance(record, dict):
+        return record
+    if isinstance(record, Mapping):
+        return dict(record)
+    raise refusal("record", record, "neither a transaction nor a mapping")
 
 
 def invalid_record(error: ValidationError) -> InvalidRecord:

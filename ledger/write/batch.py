@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ledger.errors import InvalidRecord, LedgerError
 from ledger.records.report import Rejected
-from ledger.records.transaction import Transaction
 from ledger.write.admission import admission, ensure_days, forget_days
 from ledger.write.commands import atomically, execute, load
 from ledger.write.conflicts import VanishedRecord, conflicts
@@ -137,9 +136,7 @@ def _validated(batch: Sequence[object], first: int) -> tuple[Rows, Refused]:
     refused: Refused = {}
     for index, record in enumerate(batch, first):
         try:
-            rows[index] = row_of(
-                record if isinstance(record, Transaction) else Transaction.of(record)
-            )
+            rows[index] = row_of(record)
         except InvalidRecord as error:
             refused[index] = _rejected(index, error)
     return rows, refused

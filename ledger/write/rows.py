@@ -1,7 +1,7 @@
 """A transaction as a row: what binary COPY sends, and what other drivers are given.
 
-A batch is kept as rows, not as objects: validated and let go one by one, 20 thousand mappings
-took 12 us each where keeping the objects took 14, most of it Python's garbage collection.
+A batch is kept as rows, and of mappings no object is made: a record takes 5 us where objects
+took 8. What Python does for each is added to COPY, which sends nothing before a batch is sorted.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from ledger.models.telemetry import LLMRequest
+from ledger.records.transaction import Transaction
+from ledger.records.values import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from ledger.records.transaction import Transaction
 
 Row: TypeAlias = "tuple[Any, ...]"
 
@@ -31,9 +31,9 @@ KEY_COLUMNS: Final = tuple(column.name for column in REQUESTS.primary_key)
 # What COPY is told a column is, and where its value is found. Types that psycopg would turn into
 # bytes by a call into Python for each value come as bytes, or as an integer of the same form.
 _COPIED: Final = {
-    "user_id": ("bytea", "user_id.bytes"),
+    "user_id": ("bytea", "user_id_bytes"),
     "timestamp": ("int8", "postgres_microseconds"),
-    "id": ("bytea", "id.bytes"),
+    "id": ("bytea", "id_bytes"),
     "attributes": ("text", "attributes_jsonb"),
 }
 _COPY_TYPES: Final = {
@@ -56,10 +56,24 @@ def _copied(column: str) -> tuple[str, str]:
 COPY_TYPES: Final = tuple(_copied(column)[0] for column in COLUMNS)
 POSITION_TYPE: Final = "int8"
 
-row_of: Final[Callable[[Transaction], Row]] = attrgetter(
-    *(_copied(column)[1] for column in COLUMNS)
-)
-"""The row as binary COPY sends it. Equal rows are the same to the last byte."""
+_COPIED_VALUES: Final = tuple(_copied(column)[1] for column in COLUMNS)
+
+_row_of_values: Final[Callable[[dict[str, Any]], Row]] = itemgetter(*_COPIED_VALUES)
+_row_of_attributes: Final[Callable[[Transaction], Row]] = attrgetter(*_COPIED_VALUES)
+
+
+def row_of(record: object) -> Row:
+    """The record as binary COPY sends it. Equal rows are the same to the last byte.
+
+    Raises InvalidRecord for what is neither a transaction nor a mapping of a valid one.
+    """
+    if not isinstance(record, Transaction):
+        return _row_of_values(values_of(record))
+    try:
+        return _row_of_values(record.__dict__)
+    except KeyError:  # made by `model_construct`, which completes nothing
+        return _row_of_attributes(record)
+
 
 key: Final[Callable[[Row], tuple[bytes, bytes]]] = itemgetter(_USER, _ID)
 """The primary key, in its order: an id begins with the timestamp, which need not be named."""

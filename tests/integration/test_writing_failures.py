@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,8 +12,10 @@ from threading import Barrier
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.exc import ProgrammingError
 
 from ledger.errors import (
     ConflictingRecord,
@@ -25,6 +29,7 @@ from ledger.records.report import WriteReport
 from ledger.repositories.telemetry import Telemetry
 from ledger.write.conflicts import VanishedRecord
 from tests.builders import fields, transaction
+from tests.millions import RECORDS, STATUS
 from tests.writers import KINDS, Kind, Writer, count, sql, superuser, writing
 
 if TYPE_CHECKING:
@@ -113,6 +118,38 @@ def test_a_database_without_a_ledger_is_not_ready(empty_database_url: str, kind:
             writer.insert_transaction(fields())
         with pytest.raises(SchemaNotReady):
             writer.insert_transactions([fields()])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE ledger.llm_requests RENAME COLUMN agent_id TO agent",
+        "ALTER FUNCTION ledger.raw_from() RENAME TO kept_from",
+    ],
+)
+def test_a_ledger_of_another_version_is_not_ready(
+    writer: Writer, database_url: str, change: str
+) -> None:
+    sql(database_url, change)
+    with pytest.raises(SchemaNotReady, match=r"ledger db upgrade(?s:.*)(agent_id|raw_from)"):
+        writer.insert_transaction(fields())
+    with pytest.raises(SchemaNotReady, match=r"ledger db upgrade(?s:.*)(agent_id|raw_from)"):
+        writer.insert_transactions([fields()])
+
+
+@pytest.mark.parametrize(
+    "missing", ["PERFORM nothing_like_it();", "PERFORM * FROM nothing_like_it;"]
+)
+def test_what_a_hosts_own_trigger_lacks_is_not_told_as_a_missing_ledger(
+    writer: Writer, database_url: str, missing: str
+) -> None:
+    on_insert(database_url, missing)
+    for write in (
+        lambda: writer.insert_transaction(fields(model="trap")),
+        lambda: writer.insert_transactions([fields(model="trap")]),
+    ):
+        with pytest.raises((ProgrammingError, psycopg.ProgrammingError), match="nothing_like_it"):
+            write()
 
 
 def test_what_the_caller_raises_while_it_is_read_comes_out_with_a_note(
@@ -339,3 +376,24 @@ def test_memory_does_not_grow_with_the_number_of_records(database_url: str) -> N
                 lambda r=records: writer.insert_transactions(r(15_000), batch_size=500)  # type: ignore[misc]
             )
             assert many < few * 1.5
+
+
+@pytest.mark.storage("postgres")  # what is measured is the client
+@pytest.mark.per_storage
+@pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_million_records_take_no_more_memory_than_ten_batches(
+    database_url: str, kind: str
+) -> None:
+    million = 1_000_000
+    written = subprocess.run(
+        [sys.executable, "-m", "tests.millions", database_url, kind, str(million)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    inserted, rejected, grown_kib = map(int, written.stdout.split())
+    assert (inserted, rejected) == ((million, 0) if kind == "good" else (0, million))
+    # One reference a record kept would be 8 MB.
+    assert grown_kib < 4 * 1024
