@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ledger.ddl.autogenerate import covering_index
 from ledger.ddl.declared import DECLARED
+from ledger.ddl.guard import guard
 from ledger.ddl.objects import DatabaseObject
-from ledger.ddl.operations import RENDERERS, guard
+from ledger.ddl.operations import RENDERERS
+from ledger.ddl.rendering import Rendering
 from ledger.ddl.steps import Step
 from ledger.models.base import Base
 from ledger.settings import Percentiles, Storage
@@ -36,7 +38,9 @@ def rendered(storage: Storage, encoding: Percentiles) -> str:
     for target in objects():
         for verb in ("create", "drop"):
             parts.append(f"\n-- {verb} {type(target).__name__} {target.name}")
-            parts += map(_described, getattr(renderer, verb)(target, encoding))
+            parts += map(
+                _described, getattr(renderer, verb)(target, Rendering(percentiles=encoding))
+            )
     return "\n".join(parts) + "\n"
 
 

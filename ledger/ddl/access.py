@@ -10,6 +10,8 @@ from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.ddl.latency_functions import aggregates, latency_routines
+from ledger.ddl.rendering import Rendering
+from ledger.ddl.search_path import trusted
 from ledger.ddl.storage import recorded
 from ledger.errors import InvalidArgument, SchemaNotReady
 from ledger.models.access import RoleScope
@@ -43,8 +45,9 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
     Functions by name, also those that PUBLIC may execute unless it was told otherwise: a
     view's functions, and a CHECK's, are executed as the role that reads or writes.
     """
-    routines = (routine.name for routine in latency_routines(percentiles))
-    latency = [*routines, *aggregates(percentiles)]
+    rendering = Rendering(percentiles=percentiles)  # wherever the extension is: just names
+    routines = (routine.name for routine in latency_routines(rendering))
+    latency = [*routines, *aggregates(rendering)]
     viewing = [_VIEWS, _execute("scoped_users", "sees_all", *latency)]
     auditing = [_BOOKS, _TABLES[storage], _execute("raw_from", *latency)]
     days = ["ensure_days"] if storage is Storage.POSTGRES else []
@@ -82,15 +85,18 @@ def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = 
             if kind == "reader"
             else f"a {kind} is not bound to users; name none"
         )
-    if (quoted := _quoted(connection, role)) is None:
-        raise InvalidArgument(f"there is no database role {role!r}; make it with CREATE ROLE first")
-    if (found := recorded(connection)) is None:
-        raise SchemaNotReady
-    _wait_for_others(connection)
-    for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, *found)]:
-        _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
-    rows = [{"role": role, "kind": kind, "user_id": user} for user in users or (None,)]
-    connection.execute(insert(RoleScope).on_conflict_do_nothing(), rows)
+    with trusted(connection):
+        if (quoted := _quoted(connection, role)) is None:
+            raise InvalidArgument(
+                f"there is no database role {role!r}; make it with CREATE ROLE first"
+            )
+        if (found := recorded(connection)) is None:
+            raise SchemaNotReady
+        _wait_for_others(connection)
+        for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, *found)]:
+            _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
+        rows = [{"role": role, "kind": kind, "user_id": user} for user in users or (None,)]
+        connection.execute(insert(RoleScope).on_conflict_do_nothing(), rows)
 
 
 def revoke(connection: Connection, role: str) -> None:
@@ -99,17 +105,20 @@ def revoke(connection: Connection, role: str) -> None:
     Also of a role that was dropped, as another one of that name would inherit its scopes.
     Raises InvalidArgument where there is neither a role nor a scope of that name.
     """
-    if recorded(connection) is None:
-        raise SchemaNotReady
-    _wait_for_others(connection)
-    forgotten = connection.execute(delete(RoleScope).where(RoleScope.role == role)).rowcount
-    if (quoted := _quoted(connection, role)) is None:
-        if not forgotten:
-            raise InvalidArgument(f"there is no database role {role!r}, and nothing granted to it")
-        return
-    for kind in ("TABLES", "ROUTINES"):
-        _execute_ddl(connection, f"REVOKE ALL ON ALL {kind} IN SCHEMA ledger FROM {quoted}")
-    _execute_ddl(connection, f"REVOKE ALL ON SCHEMA ledger FROM {quoted}")
+    with trusted(connection):
+        if recorded(connection) is None:
+            raise SchemaNotReady
+        _wait_for_others(connection)
+        forgotten = connection.execute(delete(RoleScope).where(RoleScope.role == role)).rowcount
+        if (quoted := _quoted(connection, role)) is None:
+            if not forgotten:
+                raise InvalidArgument(
+                    f"there is no database role {role!r}, and nothing granted to it"
+                )
+            return
+        for kind in ("TABLES", "ROUTINES"):
+            _execute_ddl(connection, f"REVOKE ALL ON ALL {kind} IN SCHEMA ledger FROM {quoted}")
+        _execute_ddl(connection, f"REVOKE ALL ON SCHEMA ledger FROM {quoted}")
 
 
 def scopes(connection: Connection) -> list[tuple[str, str, UUID | None]]:

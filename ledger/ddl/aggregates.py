@@ -8,7 +8,7 @@ from ledger.models.latency import merged_rollup_sql, rolled_up_sql
 
 if TYPE_CHECKING:
     from ledger.ddl.objects import Rollup
-    from ledger.settings import Percentiles
+    from ledger.ddl.rendering import Rendering
 
 EPOCH = "'1970-01-01 00:00:00+00'::timestamptz"
 
@@ -30,13 +30,13 @@ def measure_sql(name: str, expression: str) -> str:
     return f"{expression} AS {name}" if name == "cost_usd" else f"({expression})::bigint AS {name}"
 
 
-def aggregate_sql(rollup: Rollup, bucket: str, rows: str, encoding: Percentiles) -> str:
+def aggregate_sql(rollup: Rollup, bucket: str, rows: str, rendering: Rendering) -> str:
     """SELECT of the rollup's rows from ``rows``, a FROM clause and what follows it."""
     keys = ", ".join(rollup.keys)
     measures = ", ".join(measure_sql(name, expression) for name, expression in rollup.measures)
     sketched = rolled_up_sql if rollup.is_of_raw_rows else merged_rollup_sql
     return (
         f"SELECT {bucket} AS bucket, {keys}, {measures},"
-        f" {sketched(rollup.latency, encoding)} AS latency_sketch"
+        f" {sketched(rollup.latency, rendering.percentiles, rendering.toolkit)} AS latency_sketch"
         f" FROM {rows} GROUP BY 1, {keys}"
     )

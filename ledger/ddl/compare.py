@@ -13,6 +13,8 @@ from ledger.ddl.declared import DECLARED
 from ledger.ddl.facts import differing
 from ledger.ddl.objects import Rollup, TimeSeries
 from ledger.ddl.operations import RENDERERS
+from ledger.ddl.rendering import rendering_of
+from ledger.ddl.search_path import trusted
 from ledger.ddl.shapes import shape_of
 from ledger.ddl.storage import recorded
 from ledger.errors import SchemaNotReady
@@ -45,12 +47,13 @@ def differences(connection: Connection) -> list[Difference]:
 
     Nothing is changed: what is wanted is made as temporary objects and rolled back.
     """
-    return [
-        *_of_tables(connection),
-        *_of_objects(connection),
-        *_strangers(connection),
-        *_warnings(connection),
-    ]
+    with trusted(connection):
+        return [
+            *_of_tables(connection),
+            *_of_objects(connection),
+            *_strangers(connection),
+            *_warnings(connection),
+        ]
 
 
 def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
@@ -61,7 +64,8 @@ def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     # A body is compared whether or not what it names is still there: that is its own problem.
     connection.execute(text("SET LOCAL check_function_bodies = off"))
     problems: list[str] = []
-    for fact in RENDERERS[storage].facts(target, encoding):
+    rendering = rendering_of(connection, encoding)
+    for fact in RENDERERS[storage].facts(target, rendering):
         try:
             with connection.begin_nested() as savepoint:
                 problems += fact.problems(connection)
@@ -146,7 +150,40 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
         yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
 
 
+_WITHOUT_ROLE = text(
+    "SELECT DISTINCT role FROM ledger.role_scopes"
+    " WHERE role NOT IN (SELECT rolname FROM pg_roles) ORDER BY role"
+)
+
+
+_OPEN_TO_ALL = text(
+    "SELECT DISTINCT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
+    " WHERE extname LIKE 'timescaledb%' AND has_schema_privilege('public', n.oid, 'CREATE')"
+)
+
+
 def _warnings(connection: Connection) -> Iterator[Difference]:
+    yield from _owner_connects(connection)
+    for schema in connection.execute(_OPEN_TO_ALL).scalars():
+        yield Difference(
+            object=f"schema {schema}",
+            problem="everybody may create in it, and have their code run in the stead of"
+            f" TimescaleDB's, as the owner: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+            is_warning=True,
+        )
+    readable = text("SELECT has_table_privilege(to_regclass('ledger.role_scopes'), 'SELECT')")
+    if not connection.scalar(readable):
+        return  # a missing table is reported as such
+    for role in connection.execute(_WITHOUT_ROLE).scalars():
+        yield Difference(
+            object=role,
+            problem="this role has scopes and does not exist; whoever is given its name has them:"
+            " ledger db revoke ROLE",
+            is_warning=True,
+        )
+
+
+def _owner_connects(connection: Connection) -> Iterator[Difference]:
     role, is_superuser, is_owner = connection.execute(
         text(
             "SELECT current_user, rolsuper, pg_get_userbyid(relowner) = current_user"

@@ -17,6 +17,7 @@ from ledger.ddl.objects import (
     View,
 )
 from ledger.ddl.scopes import MY_SCOPES, SCOPED_USERS, SEES_ALL, VISIBLE
+from ledger.ddl.search_path import FIXED
 from ledger.models.latency import BINS_VERSION
 from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
 
@@ -37,7 +38,7 @@ _RAW_FROM: Final = Routine(
     name="raw_from",
     arguments="",
     definition=f"""RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+{FIXED}
 AS $function$
 SELECT greatest(
   p.raw_from,
@@ -52,7 +53,7 @@ _REQUESTS_BY_KEY: Final = Routine(
     name="requests_by_key",
     arguments="user_ids uuid[], timestamps timestamptz[], ids uuid[]",
     definition=f"""RETURNS SETOF ledger.{_REQUESTS} LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+{FIXED}
 AS $function$
 SELECT r.* FROM unnest(user_ids, timestamps, ids) AS k(user_id, at, id)
 CROSS JOIN LATERAL (

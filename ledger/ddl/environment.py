@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ledger.ddl import autogenerate
+from ledger.ddl import autogenerate, table_operations  # noqa: F401  registers operations
 from ledger.ddl import storage as storages
+from ledger.ddl.deploys import is_lock_timeout, only_one_deploy, session_settings
+from ledger.ddl.guard import guard
 from ledger.ddl.losses import refuse_losses
-from ledger.ddl.operations import guard
+from ledger.ddl.rendering import Rendering, rendering_of
+from ledger.ddl.search_path import FIXED, TRUSTED
 from ledger.engine import database_url
 from ledger.errors import InvalidSettings, MigrationFailed
 from ledger.models import access, installation, telemetry  # noqa: F401  fill the metadata
@@ -26,16 +29,10 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy import URL, Engine
 
-MIGRATION_LOCK = 5_202_611_210_002
-"""Key of the advisory lock that one deploy holds while it migrates."""
-
-_LOCK_PATIENCE_SECONDS = 900
-
 LOCK_TIMEOUT = "5s"
 """How long ordinary DDL stands in a table's queue, and whoever comes after it stands behind."""
 LOCK_ATTEMPTS = 20
 _PAUSE_SECONDS = 0.5
-_LOCK_NOT_AVAILABLE = "55P03"
 
 _MANAGED_ELSEWHERE = {
     "llm_metrics_1m_materialized",
@@ -98,10 +95,11 @@ def run_offline(context: EnvironmentContext) -> None:
         # Else every % in a function's body is doubled.
         dialect_opts={"paramstyle": "named"},
         ledger_storage=storage,
-        ledger_percentiles=percentiles,
+        ledger_rendering=Rendering(percentiles=percentiles),
     )
     write = context.get_context().impl.static_output
     write("\\set ON_ERROR_STOP on")
+    write(f"{FIXED};")
     write(f"{guard(storage, percentiles)};")
     write(f"{storages.CLAIM_SCHEMA_SQL};")
     with context.begin_transaction():
@@ -149,27 +147,20 @@ def _migrate(context: EnvironmentContext, connection: Connection) -> None:
         # A deploy that is killed must not leave the server building on: it meets the next one.
         "client_connection_check_interval": "2s",
         "lock_timeout": LOCK_TIMEOUT,
+        "search_path": TRUSTED,
     }
-    settings["search_path"] = str(connection.scalar(_PATH_WITHOUT_US))
-    with _set(connection, settings), _no_default_schema_of_ours(connection):
+    with session_settings(connection, settings), _no_default_schema_of_ours(connection):
         for attempt in range(1, LOCK_ATTEMPTS + 1):
             try:
                 _run_migrations(context, connection)
             except DBAPIError as error:
-                if not _is_lock_timeout(error) or attempt == LOCK_ATTEMPTS:
+                if not is_lock_timeout(error) or attempt == LOCK_ATTEMPTS:
                     raise
                 connection.rollback()
                 # Those who stood behind us go first.
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
-
-
-_PATH_WITHOUT_US = text(
-    "SELECT coalesce(string_agg(quote_ident(name), ', '), 'public')"
-    f" FROM unnest(current_schemas(false)) AS name WHERE name <> '{SCHEMA}'"
-)
-"""The schemas that extensions may be in. Of ours everything is named in full."""
 
 
 @contextmanager
@@ -197,65 +188,11 @@ def _run_migrations(context: EnvironmentContext, connection: Connection) -> None
         attributes.get("ledger_storage") or settings.storage,
         attributes.get("ledger_percentiles") or settings.percentiles,
     )
+    rendering = rendering_of(connection, percentiles)
     connection.commit()
-    _configure(
-        context, connection=connection, ledger_storage=storage, ledger_percentiles=percentiles
-    )
+    _configure(context, connection=connection, ledger_storage=storage, ledger_rendering=rendering)
     refuse_losses(context.get_context())
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
-
-
-def _is_lock_timeout(error: DBAPIError) -> bool:
-    codes = (getattr(error.orig, name, None) for name in ("sqlstate", "pgcode"))
-    return _LOCK_NOT_AVAILABLE in codes
-
-
-@contextmanager
-def _set(connection: Connection, settings: dict[str, str]) -> Iterator[None]:
-    """Change the session's settings, and change them back: the connection may be a caller's."""
-    change = text("SELECT set_config(:name, :value, false)")
-
-    def set_all(values: dict[str, str]) -> None:
-        for name, value in values.items():
-            connection.execute(change, {"name": name, "value": value})
-        connection.commit()
-
-    current = text("SELECT current_setting(:name)")
-    before = {name: connection.scalar(current, {"name": name}) or "" for name in settings}
-    set_all(settings)
-    try:
-        yield
-    finally:
-        with suppress(SQLAlchemyError):  # a lost connection takes its settings along
-            connection.rollback()
-            set_all(before)
-
-
-@contextmanager
-def only_one_deploy(connection: Connection) -> Iterator[None]:
-    """Hold the migration lock, for the connection's session.
-
-    Polled, because a session that waits in pg_advisory_lock holds a snapshot that a concurrent
-    index build waits for: a deadlock. Raises MigrationFailed after a quarter of an hour.
-    """
-    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})")):
-        connection.commit()
-        if time.monotonic() > deadline:
-            raise MigrationFailed(
-                "another deploy has been migrating this database for a quarter of an hour;"
-                " see who holds the advisory lock in pg_locks, and try again"
-            )
-        time.sleep(0.2)
-    connection.commit()
-    try:
-        yield
-    finally:
-        # A pool keeps the session, and so the lock; a lost connection has lost it too.
-        with suppress(SQLAlchemyError):
-            connection.rollback()
-            connection.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
-            connection.commit()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import text
 
 from ledger.ddl.routines import create_routine
-from ledger.ddl.shapes import indexes_of, shape_of
+from ledger.ddl.shapes import shape_of
 from ledger.ddl.steps import AS_IT_IS
 
 if TYPE_CHECKING:
@@ -190,53 +190,3 @@ class Holds:
     def problems(self, connection: Connection) -> Iterator[str]:
         if not connection.exec_driver_sql(self.query, execution_options=AS_IT_IS).scalar():
             yield self.otherwise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AggregateIs:
-    """The continuous aggregate is there with this query, and reads up to the latest row."""
-
-    name: str
-    query: str
-
-    def problems(self, connection: Connection) -> Iterator[str]:
-        row = connection.execute(
-            text(
-                "SELECT view_definition, materialized_only FROM"
-                " timescaledb_information.continuous_aggregates"
-                " WHERE view_schema = 'ledger' AND view_name = :name"
-            ),
-            {"name": self.name},
-        ).first()
-        if row is None:
-            yield f"continuous aggregate {self.name} is missing"
-            return
-        if _without_space(row[0]) != _without_space(view_text(connection, self.query)):
-            yield f"continuous aggregate {self.name} was changed"
-        if row[1]:
-            yield f"continuous aggregate {self.name} has lost real-time aggregation"
-
-
-def _without_space(sql: str) -> str:
-    return re.sub(r"\s+", " ", sql).strip()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunksHaveIndexes:
-    """Each chunk of the hypertable has each of its indexes, valid."""
-
-    table: str
-
-    def problems(self, connection: Connection) -> Iterator[str]:
-        chunks = connection.execute(
-            text(
-                "SELECT format('%I.%I', chunk_schema, chunk_name)"
-                " FROM timescaledb_information.chunks"
-                " WHERE hypertable_schema = 'ledger' AND hypertable_name = :table"
-            ),
-            {"table": self.table},
-        ).scalars()
-        wanted = len(indexes_of(connection, f"ledger.{self.table}"))
-        for chunk in chunks:
-            if len(indexes_of(connection, chunk)) < wanted:
-                yield f"chunk {chunk} of {self.table} lacks an index, or has an invalid one"

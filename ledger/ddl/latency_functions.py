@@ -1,4 +1,9 @@
-"""The SQL functions that put latencies into bins and read percentiles out of sketches."""
+"""The SQL functions that put latencies into bins and read percentiles out of sketches.
+
+They are called for every row, where a search_path of their own would be set and reset each
+time. So their names and operators are written in full, or found once, when the function is
+made (RETURN).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,9 @@ from typing import Final
 
 from ledger.ddl.facts import Fact, Holds
 from ledger.ddl.objects import Routine
+from ledger.ddl.rendering import Rendering
 from ledger.ddl.steps import Step
 from ledger.models.latency import BINS, LOWER_BOUNDS, VALUES
-from ledger.settings import Percentiles
 
 _BIN = Routine(
     name="latency_bin",
@@ -25,7 +30,7 @@ _COUNT = Routine(
     arguments="counts integer[], bin integer",
     definition="""RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  counts[bin] := coalesce(counts[bin], 0) + 1;
+  counts[bin] := coalesce(counts[bin], 0) OPERATOR(pg_catalog.+) 1;
   RETURN counts;
 END
 $function$""",
@@ -36,9 +41,9 @@ _ADD = Routine(
     arguments="counts integer[], more integer[]",
     definition="""RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  FOR bin IN array_lower(more, 1) .. array_upper(more, 1) LOOP
-    IF more[bin] > 0 THEN
-      counts[bin] := counts[bin] + more[bin];
+  FOR bin IN pg_catalog.array_lower(more, 1) .. pg_catalog.array_upper(more, 1) LOOP
+    IF more[bin] OPERATOR(pg_catalog.>) 0 THEN
+      counts[bin] := counts[bin] OPERATOR(pg_catalog.+) more[bin];
     END IF;
   END LOOP;
   RETURN counts;
@@ -61,15 +66,17 @@ DECLARE
   requests bigint;
 BEGIN
   FOREACH requests IN ARRAY bins LOOP
-    total := total + coalesce(requests, 0);
+    total := total OPERATOR(pg_catalog.+) coalesce(requests, 0);
   END LOOP;
-  IF total = 0 THEN
+  IF total OPERATOR(pg_catalog.=) 0 THEN
     RETURN NULL;
   END IF;
-  rank := floor(quantile * (total - 1))::bigint + 1;
-  FOR bin IN array_lower(bins, 1) .. array_upper(bins, 1) LOOP
-    seen := seen + coalesce(bins[bin], 0);
-    IF seen >= rank THEN
+  rank := pg_catalog.floor(
+    quantile OPERATOR(pg_catalog.*) (total OPERATOR(pg_catalog.-) 1)
+  )::bigint OPERATOR(pg_catalog.+) 1;
+  FOR bin IN pg_catalog.array_lower(bins, 1) .. pg_catalog.array_upper(bins, 1) LOOP
+    seen := seen OPERATOR(pg_catalog.+) coalesce(bins[bin], 0);
+    IF seen OPERATOR(pg_catalog.>=) rank THEN
       RETURN latencies[bin];
     END IF;
   END LOOP;
@@ -78,14 +85,16 @@ END
 $function$""",
 )
 
-_READ_SKETCH = Routine(
-    name="latency_percentile",
-    arguments="sketch uddsketch, quantile double precision",
-    definition=(
-        "RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE"
-        " RETURN approx_percentile(quantile, sketch)"
-    ),
-)
+
+def _read_sketch(toolkit: str) -> Routine:
+    return Routine(
+        name="latency_percentile",
+        arguments=f"sketch {toolkit}.uddsketch, quantile double precision",
+        definition=(
+            "RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE"
+            f" RETURN {toolkit}.approx_percentile(quantile, sketch)"
+        ),
+    )
 
 
 _AGGREGATES: Final = {
@@ -100,31 +109,31 @@ instead took five times as long to refresh.
 """
 
 
-def aggregates(encoding: Percentiles) -> Mapping[str, tuple[str, Routine, str]]:
+def aggregates(rendering: Rendering) -> Mapping[str, tuple[str, Routine, str]]:
     """The aggregates that rollups of this encoding are made by; the toolkit has its own."""
-    return {} if encoding is Percentiles.UDDSKETCH else _AGGREGATES
+    return {} if rendering.is_of_sketches else _AGGREGATES
 
 
-def create_aggregates(encoding: Percentiles) -> list[Step]:
+def create_aggregates(rendering: Rendering) -> list[Step]:
     """Make them."""
     return [
         Step(
             sql=f"CREATE OR REPLACE AGGREGATE ledger.{name}({argument}) (SFUNC ="
             f" ledger.{transition.name}, STYPE = integer[], INITCOND = '{first}', PARALLEL = SAFE)"
         )
-        for name, (argument, transition, first) in aggregates(encoding).items()
+        for name, (argument, transition, first) in aggregates(rendering).items()
     ]
 
 
-def drop_aggregates(encoding: Percentiles) -> list[Step]:
+def drop_aggregates(rendering: Rendering) -> list[Step]:
     """Drop them."""
     return [
         Step(sql=f"DROP AGGREGATE IF EXISTS ledger.{name}({argument})")
-        for name, (argument, _, _) in aggregates(encoding).items()
+        for name, (argument, _, _) in aggregates(rendering).items()
     ]
 
 
-def aggregate_facts(encoding: Percentiles) -> list[Fact]:
+def aggregate_facts(rendering: Rendering) -> list[Fact]:
     """That each is there, with its transition function and first state."""
     return [
         Holds(
@@ -132,12 +141,12 @@ def aggregate_facts(encoding: Percentiles) -> list[Fact]:
             f" '{first}' FROM pg_aggregate WHERE aggfnoid = to_regproc('ledger.{name}')",
             otherwise=f"the aggregate {name} is missing or was changed",
         )
-        for name, (_, transition, first) in aggregates(encoding).items()
+        for name, (_, transition, first) in aggregates(rendering).items()
     ]
 
 
-def latency_routines(encoding: Percentiles) -> tuple[Routine, ...]:
+def latency_routines(rendering: Rendering) -> tuple[Routine, ...]:
     """The routines of this encoding, in the order they are made."""
-    return (
-        (_READ_SKETCH,) if encoding is Percentiles.UDDSKETCH else (_BIN, _COUNT, _ADD, _READ_BINS)
-    )
+    if rendering.is_of_sketches:
+        return (_read_sketch(rendering.toolkit),)
+    return (_BIN, _COUNT, _ADD, _READ_BINS)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from ledger.ddl.steps import run
+from ledger.ddl.aggregates import EPOCH
+from ledger.ddl.steps import Step, block, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ledger.ddl.steps import Step
+    from ledger.ddl.objects import Rollup
 
 _FORESEEN = "ledger_foreseen_losses"
 
@@ -52,3 +53,36 @@ def refuse_losses(context: MigrationContext) -> None:
         for step in steps:
             step.migration_fn()
     run(context, checks)
+
+
+def refuse_loss(table: str, *, allowed: bool, rows: str = "", what: str = "rows") -> list[Step]:
+    """Refuse to go on while the table holds rows, unless that loss was allowed by name."""
+    if allowed:
+        return []
+    hint = f"ledger db downgrade --allow-data-loss {table} (alembic -x allow-data-loss={table})"
+    return [
+        Step(
+            sql=block(
+                f"""BEGIN
+  IF EXISTS (SELECT FROM ledger.{table} {rows}) THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG002', MESSAGE =
+      'ledger.{table} holds {what} that this downgrade would lose; nothing was changed.'
+      ' To lose them: {hint}';
+  END IF;
+END"""
+            )
+        )
+    ]
+
+
+def refuse_rollup_loss(rollup: Rollup, *, allowed: bool) -> list[Step]:
+    """Refuse to drop a rollup that holds buckets older than the rows it could be made of."""
+    oldest = "(SELECT coalesce(min(\"timestamp\"), 'infinity') FROM ledger.llm_requests)"
+    # Not date_trunc: an hour of the session's time zone may begin at half past.
+    oldest_hour = f"date_bin('1 hour', {oldest}, {EPOCH})"
+    return refuse_loss(
+        rollup.name,
+        allowed=allowed,
+        rows=f"WHERE bucket < {oldest_hour}",
+        what="history older than the raw rows",
+    )

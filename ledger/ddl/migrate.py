@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from ledger.ddl.compare import Difference, differences
+from ledger.ddl.search_path import trusted
 from ledger.engine import database_url, translated_errors
 from ledger.errors import MigrationFailed, SchemaNotReady
 from ledger.models.base import SCHEMA
@@ -77,7 +78,7 @@ def downgrade(url: str, revision: str, *, allow_data_loss: Sequence[str] = ()) -
 def current(url: str) -> str | None:
     """The revision that the database is at, None before the first."""
     engine = create_engine(database_url(url), poolclass=NullPool)
-    with translated_errors(), engine.connect() as connection:
+    with translated_errors(), engine.connect() as connection, trusted(connection):
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
 

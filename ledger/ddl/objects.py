@@ -104,7 +104,10 @@ class Columnstore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """Rows of the relation ``name`` older than ``keep`` go, whole chunks or days at a time."""
+    """Rows of the relation ``name`` older than ``keep`` go, whole chunks or days at a time.
+
+    Where the database remembers another wish, that one holds.
+    """
 
     name: str
     keep: timedelta

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
 
-from ledger.ddl import common, postgres, timescale
-from ledger.ddl.losses import refuse_or_foresee
+from ledger.ddl import postgres, timescale
+from ledger.ddl.losses import refuse_or_foresee, refuse_rollup_loss
 from ledger.ddl.objects import (
     Columnstore,
     CoveringIndex,
@@ -28,8 +28,9 @@ from ledger.ddl.objects import (
     TimeSeries,
     View,
 )
-from ledger.ddl.steps import Step, block, literal, run
-from ledger.settings import Percentiles, Storage
+from ledger.ddl.rendering import Rendering
+from ledger.ddl.steps import run
+from ledger.settings import Storage
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -73,29 +74,31 @@ class ChangeObject(MigrateOperation):
         return VERBS[type(self.found)][1], self.found
 
 
-def storage_of(context: MigrationContext) -> tuple[Storage, Percentiles]:
-    """The storage and encoding that the context was configured with."""
-    options = context.opts
-    return Storage(options["ledger_storage"]), Percentiles(options["ledger_percentiles"])
+def storage_of(context: MigrationContext) -> tuple[Storage, Rendering]:
+    """The storage that the context was configured with, and how SQL is rendered for it."""
+    rendering = context.opts["ledger_rendering"]
+    assert isinstance(rendering, Rendering), "env.py configures it"
+    return Storage(context.opts["ledger_storage"]), rendering
 
 
-def _is_loss_allowed(context: MigrationContext, name: str) -> bool:
+def is_loss_allowed(context: MigrationContext, name: str) -> bool:
+    """Whether whoever downgrades has said that these rows may go."""
     return name in context.opts.get("ledger_allowed_losses", ())
 
 
 @Operations.implementation_for(ChangeObject)
 def _change(operations: Operations, operation: ChangeObject) -> None:
     context = operations.get_context()
-    storage, encoding = storage_of(context)
+    storage, rendering = storage_of(context)
     renderer = RENDERERS[storage]
     if operation.wanted is not None:
-        run(context, renderer.create(operation.wanted, encoding))
+        run(context, renderer.create(operation.wanted, rendering))
         return
     found = operation.found
     if isinstance(found, Rollup):
-        allowed = _is_loss_allowed(context, found.name)
-        refuse_or_foresee(context, common.refuse_rollup_loss(found, allowed=allowed))
-    run(context, renderer.drop(found, encoding))
+        allowed = is_loss_allowed(context, found.name)
+        refuse_or_foresee(context, refuse_rollup_loss(found, allowed=allowed))
+    run(context, renderer.drop(found, rendering))
 
 
 def _creates(kind: type[Any], verb: str) -> classmethod[Any, Any, None]:
@@ -132,68 +135,6 @@ def _register() -> None:
 _register()
 
 
-@Operations.register_operation("record_installation")
-class RecordInstallation(MigrateOperation):
-    """Make the extensions and write down which storage and encoding this database has."""
-
-    def __init__(self, bins_version: int) -> None:
-        self.bins_version = bins_version
-
-    @classmethod
-    def record_installation(cls, operations: Operations, *, bins_version: int) -> None:
-        """Called by the first revision, once the table exists."""
-        operations.invoke(cls(bins_version))
-
-
-@Operations.implementation_for(RecordInstallation)
-def _record(operations: Operations, operation: RecordInstallation) -> None:
-    context = operations.get_context()
-    storage, encoding = storage_of(context)
-    extensions = []
-    if storage is Storage.TIMESCALE:
-        extensions.append("timescaledb")
-    if encoding is Percentiles.UDDSKETCH:
-        extensions.append("timescaledb_toolkit")
-    run(
-        context,
-        [
-            # Without a schema they go where the search_path begins: for an owner named ledger
-            # that is our schema, where no other role finds time_bucket or uddsketch.
-            *(
-                Step(sql=f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
-                for name in extensions
-            ),
-            Step(
-                sql="INSERT INTO ledger.installation (storage, percentiles, bins_version) VALUES"
-                f" ({literal(storage)}, {literal(encoding)}, {operation.bins_version})"
-            ),
-        ],
-    )
-
-
-@Operations.register_operation("drop_ledger_table")
-class DropLedgerTable(MigrateOperation):
-    """Drop a table of the ledger, unless it holds rows whose loss was not allowed by name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @classmethod
-    def drop_ledger_table(cls, operations: Operations, name: str) -> None:
-        """The downgrade's last step for a table."""
-        operations.invoke(cls(name))
-
-
-@Operations.implementation_for(DropLedgerTable)
-def _drop_table(operations: Operations, operation: DropLedgerTable) -> None:
-    context = operations.get_context()
-    allowed = _is_loss_allowed(context, operation.name)
-    # Else a row that is committed between the look and the drop is lost.
-    run(context, [Step(sql=f"LOCK TABLE ledger.{operation.name} IN ACCESS EXCLUSIVE MODE")])
-    refuse_or_foresee(context, common.refuse_loss(operation.name, allowed=allowed))
-    run(context, [Step(sql=f"DROP TABLE ledger.{operation.name}")])
-
-
 @renderers.dispatch_for(ChangeObject)
 def _render(context: AutogenContext, operation: ChangeObject) -> str:
     """The operation as a line of a generated revision."""
@@ -210,38 +151,3 @@ def _render(context: AutogenContext, operation: ChangeObject) -> str:
 
 def _text(value: object) -> str:
     return repr(value).replace("datetime.timedelta", "timedelta")
-
-
-def guard(storage: Storage, encoding: Percentiles) -> str:
-    """What an offline script begins with, so that it fails on the wrong server at once."""
-    wanted = [
-        name
-        for name, is_wanted in (
-            ("timescaledb", storage is Storage.TIMESCALE),
-            ("timescaledb_toolkit", encoding is Percentiles.UDDSKETCH),
-        )
-        if is_wanted
-    ]
-    checks = "\n".join(
-        f"""  IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = '{name}') THEN
-    RAISE EXCEPTION 'this script was written for a server with {name}, which this one lacks';
-  END IF;"""
-        for name in wanted
-    )
-    if storage is Storage.TIMESCALE:
-        checks += """
-  IF NOT EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%') THEN
-    RAISE EXCEPTION 'this script needs timescaledb in shared_preload_libraries';
-  END IF;"""
-    return block(
-        f"""BEGIN
-{checks}
-  -- Two IFs: one condition would be parsed whole, and the table is not there at first.
-  IF to_regclass('ledger.installation') IS NOT NULL THEN
-    IF EXISTS (SELECT FROM ledger.installation
-        WHERE (storage, percentiles) <> ({literal(storage)}, {literal(encoding)})) THEN
-      RAISE EXCEPTION 'this script is for {storage} with {encoding}; the database has another';
-    END IF;
-  END IF;
-END"""
-    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ledger.ddl.common import make_routine, progress_rows
 from ledger.ddl.objects import Routine
-from ledger.ddl.routines import drop_routine
+from ledger.ddl.portable import progress_rows
+from ledger.ddl.routines import drop_routine, make_routine
+from ledger.ddl.search_path import FIXED
 from ledger.ddl.steps import Step, block, literal
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def ensure_days(series: TimeSeries) -> Routine:
         name="ensure_days",
         arguments="days date[]",
         definition=f"""RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $function$
+{FIXED} AS $function$
 DECLARE
   first CONSTANT date := (ledger.raw_from() AT TIME ZONE 'UTC')::date;
   last CONSTANT date := (now() AT TIME ZONE 'UTC')::date + {DAYS_AHEAD};

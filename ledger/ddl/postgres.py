@@ -5,7 +5,14 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
-from ledger.ddl import common, partitions, rollup_tables
+from ledger.ddl import (
+    partitions,
+    portable,
+    rollup_refresh,
+    rollup_tables,
+    touch_log,
+    wishes,
+)
 from ledger.ddl.facts import Fact, Holds, RoutineIs, TableIs, TriggerIs, ViewIs
 from ledger.ddl.objects import (
     Columnstore,
@@ -19,75 +26,75 @@ from ledger.ddl.routines import create_routine, drop_routine
 from ledger.ddl.steps import Step, literal
 
 if TYPE_CHECKING:
-    from ledger.settings import Percentiles
+    from ledger.ddl.rendering import Rendering
 
 
 @singledispatch
-def create(target: object, encoding: Percentiles) -> list[Step]:
+def create(target: object, rendering: Rendering) -> list[Step]:
     """The steps that make the object, or make it again as it should be."""
-    return common.create(target, encoding)
+    return portable.create(target, rendering)
 
 
 @singledispatch
-def drop(target: object, encoding: Percentiles) -> list[Step]:
+def drop(target: object, rendering: Rendering) -> list[Step]:
     """The steps that take the object away."""
-    return common.drop(target, encoding)
+    return portable.drop(target, rendering)
 
 
 @singledispatch
-def facts(target: object, encoding: Percentiles) -> list[Fact]:
+def facts(target: object, rendering: Rendering) -> list[Fact]:
     """What can be seen to hold where the object is there and as it should be."""
-    return common.facts(target, encoding)
+    return portable.facts(target, rendering)
 
 
 @create.register(TimeSeries)
-def _(target: TimeSeries, encoding: Percentiles) -> list[Step]:
+def _(target: TimeSeries, rendering: Rendering) -> list[Step]:
     return partitions.create_time_series(target)
 
 
 @drop.register(TimeSeries)
-def _(target: TimeSeries, encoding: Percentiles) -> list[Step]:
+def _(target: TimeSeries, rendering: Rendering) -> list[Step]:
     return partitions.drop_time_series(target.name)
 
 
 @create.register(CoveringIndex)
-def _(target: CoveringIndex, encoding: Percentiles) -> list[Step]:
+def _(target: CoveringIndex, rendering: Rendering) -> list[Step]:
     return partitions.create_index(target)
 
 
 @drop.register(CoveringIndex)
-def _(target: CoveringIndex, encoding: Percentiles) -> list[Step]:
+def _(target: CoveringIndex, rendering: Rendering) -> list[Step]:
     return [Step(sql=f"DROP INDEX IF EXISTS ledger.{target.name}")]
 
 
 @create.register(Rollup)
-def _(target: Rollup, encoding: Percentiles) -> list[Step]:
-    view = rollup_tables.live_view(target, encoding)
+def _(target: Rollup, rendering: Rendering) -> list[Step]:
+    view = rollup_tables.live_view(target, rendering)
     return [
-        *(rollup_tables.touch_log(target.series) if target.is_of_raw_rows else ()),
-        *(Step(sql=statement) for statement in rollup_tables.rollup_table(target, encoding)),
-        create_routine(rollup_tables.rebuild(target, encoding)),
+        *(touch_log.create(target.series) if target.is_of_raw_rows else ()),
+        *(Step(sql=statement) for statement in rollup_tables.rollup_table(target, rendering)),
+        create_routine(rollup_tables.rebuild(target, rendering)),
         Step(sql=f"CREATE OR REPLACE VIEW ledger.{target.name} AS {view}"),
     ]
 
 
 @drop.register(Rollup)
-def _(target: Rollup, encoding: Percentiles) -> list[Step]:
+def _(target: Rollup, rendering: Rendering) -> list[Step]:
     return [
-        common.drop_view(target.name),
+        portable.drop_view(target.name),
         drop_routine(f"rebuild_{target.name}"),
         Step(sql=f"DROP TABLE IF EXISTS ledger.{target.name}_materialized"),
-        *(rollup_tables.drop_touch_log(target.series) if target.is_of_raw_rows else ()),
+        *(touch_log.drop(target.series) if target.is_of_raw_rows else ()),
     ]
 
 
 @create.register(Refresh)
-def _(target: Refresh, encoding: Percentiles) -> list[Step]:
-    return [create_routine(routine) for routine in rollup_tables.refresh_routines(target)]
+def _(target: Refresh, rendering: Rendering) -> list[Step]:
+    return [create_routine(routine) for routine in rollup_refresh.refresh_routines(target)]
 
 
 @drop.register(Refresh)
-def _(target: Refresh, encoding: Percentiles) -> list[Step]:
+def _(target: Refresh, rendering: Rendering) -> list[Step]:
     return [
         drop_routine("retire_day"),
         drop_routine("refresh_metrics"),
@@ -99,52 +106,52 @@ def _(target: Refresh, encoding: Percentiles) -> list[Step]:
 
 
 @create.register(Columnstore)
-def _(target: Columnstore, encoding: Percentiles) -> list[Step]:
+def _(target: Columnstore, rendering: Rendering) -> list[Step]:
     return []
 
 
 @drop.register(Columnstore)
-def _(target: Columnstore, encoding: Percentiles) -> list[Step]:
+def _(target: Columnstore, rendering: Rendering) -> list[Step]:
     return []
 
 
 @create.register(Retention)
-def _(target: Retention, encoding: Percentiles) -> list[Step]:
-    return common.record_wish(target)
+def _(target: Retention, rendering: Rendering) -> list[Step]:
+    return [wishes.adopt_wish(target)]
 
 
 @drop.register(Retention)
-def _(target: Retention, encoding: Percentiles) -> list[Step]:
-    return [common.forget_wish(target.name)]
+def _(target: Retention, rendering: Rendering) -> list[Step]:
+    return []
 
 
 @facts.register(TimeSeries)
-def _(target: TimeSeries, encoding: Percentiles) -> list[Fact]:
+def _(target: TimeSeries, rendering: Rendering) -> list[Fact]:
     return [
         Holds(
             query="SELECT relkind = 'p' FROM pg_class"
             f" WHERE oid = to_regclass('ledger.{target.name}')",
             otherwise=f"{target.name} is not partitioned",
         ),
-        *common.routine_facts(partitions.ensure_days(target)),
+        *portable.routine_facts(partitions.ensure_days(target)),
     ]
 
 
 @facts.register(Rollup)
-def _(target: Rollup, encoding: Percentiles) -> list[Fact]:
+def _(target: Rollup, rendering: Rendering) -> list[Fact]:
     log: list[Fact] = []
     if target.is_of_raw_rows:
         series = target.series
-        triggers = rollup_tables.touch_log_triggers(series)
+        triggers = touch_log.triggers(series)
         log = [
-            TableIs(name=f"{series}_touched", statements=rollup_tables.touch_log_table(series)),
-            *(fact for _, routine in triggers.values() for fact in common.routine_facts(routine)),
+            TableIs(name=f"{series}_touched", statements=touch_log.table(series)),
+            *(fact for _, routine in triggers.values() for fact in portable.routine_facts(routine)),
             *(
                 # Not ALWAYS: a replica's or a restore's replay must not fire them.
                 TriggerIs(
                     table=series,
                     name=f"{series}_touched_by_{event}",
-                    statement=rollup_tables.touch_log_trigger(series, event),
+                    statement=touch_log.trigger(series, event),
                     enabled="O",
                 )
                 for event in triggers
@@ -154,24 +161,26 @@ def _(target: Rollup, encoding: Percentiles) -> list[Fact]:
         *log,
         TableIs(
             name=f"{target.name}_materialized",
-            statements=rollup_tables.rollup_table(target, encoding),
+            statements=rollup_tables.rollup_table(target, rendering),
         ),
-        RoutineIs(accepted=(rollup_tables.rebuild(target, encoding),)),
-        ViewIs(name=target.name, query=rollup_tables.live_view(target, encoding), is_barrier=False),
+        RoutineIs(accepted=(rollup_tables.rebuild(target, rendering),)),
+        ViewIs(
+            name=target.name, query=rollup_tables.live_view(target, rendering), is_barrier=False
+        ),
     ]
 
 
 @facts.register(Refresh)
-def _(target: Refresh, encoding: Percentiles) -> list[Fact]:
-    routines = rollup_tables.refresh_routines(target)
+def _(target: Refresh, rendering: Rendering) -> list[Fact]:
+    routines = rollup_refresh.refresh_routines(target)
     return [RoutineIs(accepted=(routine,)) for routine in routines]
 
 
 @facts.register(Columnstore)
-def _(target: Columnstore, encoding: Percentiles) -> list[Fact]:
+def _(target: Columnstore, rendering: Rendering) -> list[Fact]:
     return []
 
 
 @facts.register(Retention)
-def _(target: Retention, encoding: Percentiles) -> list[Fact]:
-    return [common.has_wish(target)]
+def _(target: Retention, rendering: Rendering) -> list[Fact]:
+    return [wishes.has_wish(target)]

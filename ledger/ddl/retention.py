@@ -13,7 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from ledger.ddl.objects import Retention
 from ledger.ddl.operations import ChangeObject
+from ledger.ddl.rendering import rendering_of
+from ledger.ddl.search_path import trusted
+from ledger.ddl.steps import run
 from ledger.ddl.storage import recorded
+from ledger.ddl.wishes import record_wish
 from ledger.errors import InvalidArgument, SchemaNotReady, translate
 from ledger.models.installation import Installation
 
@@ -55,14 +59,19 @@ def set_retention(connection: Connection, level: str, keep: timedelta) -> None:
             f"{keep} is not a time to keep rows for; use whole seconds, and {LONGEST.days} days"
             " at most"
         )
-    if (found := recorded(connection)) is None:
+    with trusted(connection):
+        found = recorded(connection)
+    if found is None:
         raise SchemaNotReady
     storage, percentiles = found
+    rendering = rendering_of(connection, percentiles)
     context = MigrationContext.configure(
-        connection, opts={"ledger_storage": storage, "ledger_percentiles": percentiles}
+        connection, opts={"ledger_storage": storage, "ledger_rendering": rendering}
     )
     try:
-        with connection.begin_nested():
-            Operations(context).invoke(ChangeObject(Retention(name=LEVELS[level], keep=keep)))
+        with connection.begin_nested(), trusted(connection):
+            retention = Retention(name=LEVELS[level], keep=keep)
+            run(context, [record_wish(retention)])
+            Operations(context).invoke(ChangeObject(retention))
     except DBAPIError as error:
         raise (translate(error) or error) from error

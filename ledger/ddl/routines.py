@@ -19,6 +19,23 @@ def create_routine(routine: Routine) -> Step:
     )
 
 
+def make_routine(routine: Routine) -> list[Step]:
+    """Make the routine, or make it again as it should be.
+
+    PostgreSQL lets everybody execute a new routine; one that acts as the owner is only for
+    roles that it was granted to.
+    """
+    steps = [create_routine(routine)]
+    if acts_as_owner(routine):
+        steps.append(Step(sql=f"REVOKE ALL ON ROUTINE ledger.{routine.name} FROM PUBLIC"))
+    return steps
+
+
+def acts_as_owner(routine: Routine) -> bool:
+    """Whether it has the rights of the ledger's owner, whoever calls it."""
+    return "SECURITY DEFINER" in routine.definition
+
+
 def drop_routine(name: str) -> Step:
     """Drop the routine of that name; names are not overloaded within an installation."""
     return Step(sql=f"DROP ROUTINE IF EXISTS ledger.{name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.ddl.objects import Routine, View
+from ledger.ddl.search_path import FIXED
 from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
 
 MY_SCOPES: Final = "SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user"
@@ -26,7 +27,7 @@ SCOPED_USERS: Final = Routine(
     name="scoped_users",
     arguments="",
     definition=f"""RETURNS uuid[] LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp AS $function$
+{FIXED} AS $function$
 DECLARE
   narrowed CONSTANT uuid := {_NARROWED_TO};
 BEGIN
@@ -44,7 +45,7 @@ SEES_ALL: Final = Routine(
     name="sees_all",
     arguments="",
     definition=f"""RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp AS $function$
+{FIXED} AS $function$
 BEGIN
   RETURN {_NARROWED_TO} IS NULL
     AND EXISTS (SELECT FROM ledger.my_scopes WHERE kind IN ('service', 'auditor'));

@@ -83,6 +83,11 @@ def interval(value: timedelta) -> str:
     )
 
 
+def seconds(value: timedelta) -> int:
+    """Whole seconds of a duration."""
+    return int(value.total_seconds())
+
+
 def block(body: str) -> str:
     """An anonymous PL/pgSQL block."""
     return f"DO $block$\n{body}\n$block$"

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, exists, func, select, update
 from sqlalchemy.exc import DBAPIError
 
-from ledger.ddl.rollup_tables import REFRESH_LOCK
+from ledger.ddl.rollup_refresh import REFRESH_LOCK
 from ledger.maintenance.connection import IsStopped, wait_for_locks_at_most
 from ledger.maintenance.detaching import LockAgainstWriters
 from ledger.maintenance.partitions import Partition
@@ -52,11 +52,6 @@ def close_day(connection: Connection, partition: Partition, is_stopped: IsStoppe
     )
 
 
-def lock_out_refreshes(connection: Connection) -> None:
-    """Wait for a refresh that is under way, and hold up the next until the transaction ends."""
-    connection.execute(select(func.pg_advisory_xact_lock(REFRESH_LOCK)))
-
-
 def _try_to_close(connection: Connection, partition: Partition) -> bool:
     waits = exists().where(
         TOUCHED.c.hour >= RollupProgress.raw_from, TOUCHED.c.hour < partition.end
@@ -75,7 +70,7 @@ def _try_to_close(connection: Connection, partition: Partition) -> bool:
         wait_for_locks_at_most(connection, _LOCK_LIMIT)
         # No refresh may be under way that still believes in the old horizon: it would rebuild
         # the day's hours while the detach takes the rows from under it.
-        lock_out_refreshes(connection)
+        connection.execute(select(func.pg_advisory_xact_lock(REFRESH_LOCK)))
         # And no writer between the look into the log and the new horizon.
         connection.execute(LockAgainstWriters(partition.name))
         connection.execute(move)

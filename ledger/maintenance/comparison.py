@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     CTE,
+    Boolean,
     Numeric,
     Text,
     Uuid,
     and_,
+    case,
     cast,
     column,
     exists,
@@ -33,6 +35,13 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP, array
 
 from ledger.maintenance.awaiting import awaits_refresh
 from ledger.maintenance.buckets import bucket_of
+from ledger.maintenance.sketches import (
+    SKETCH,
+    are_same,
+    latencies_counted,
+    made_of_requests,
+    made_of_sketches,
+)
 from ledger.models.telemetry import (
     HOUR_ROLLUP,
     KEYS,
@@ -44,19 +53,24 @@ from ledger.models.telemetry import (
     rollup,
 )
 from ledger.queries.query import AnySelect
-from ledger.settings import Percentiles, Storage
+from ledger.settings import Storage
 from ledger.window import HOUR, Window
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, CompoundSelect, FromClause, SQLColumnExpression
+    from sqlalchemy import (
+        ColumnElement,
+        CompoundSelect,
+        FromClause,
+        SQLColumnExpression,
+        Subquery,
+    )
     from sqlalchemy.sql.selectable import NamedFromClause
 
-    from ledger.records.installation import Installed
+    from ledger.ddl.rendering import Rendering
 
 _MINUTE: Final = timedelta(minutes=1)
-SKETCH: Final = "latency_sketch"
 TOTALS: Final = "totals"
 """The ``level`` of the one row that is about the whole comparison."""
 
@@ -67,11 +81,14 @@ class Comparison:
 
     hours: Window
     user_id: UUID | None
-    installed: Installed
+    storage: Storage
+    rendering: Rendering
 
     def statement(self) -> CompoundSelect[Any]:
         """Rows of (level, bucket, user_id, provider, model, measure, raw, rollup, awaits_refresh).
 
+        Of a sketch ``raw`` and ``rollup`` are how many latencies it counts; where it counts as
+        many, but others, they are the same.
         And one of level `TOTALS`: the first hour whose raw rows are kept, in ``raw`` how many
         raw rows were compared, in ``rollup`` how many (hour, user) pairs were left out.
         """
@@ -109,7 +126,7 @@ class Comparison:
         self, bucket: SQLColumnExpression[Any], user_id: SQLColumnExpression[Any]
     ) -> ColumnElement[bool]:
         """Plain PostgreSQL: whether reads take the hour from the rollups, and not from raw rows."""
-        if self.installed.storage is Storage.TIMESCALE:
+        if self.storage is Storage.TIMESCALE:
             return true()
         return ~exists().where(
             TOUCHED.c.hour == bucket_of(bucket, HOUR), TOUCHED.c.user_id == user_id
@@ -123,6 +140,7 @@ class Comparison:
                 bucket_of(requests.timestamp, _MINUTE).label("bucket"),
                 *(getattr(requests, key) for key in KEYS),
                 *(literal_column(sql).label(measure) for measure, sql in MEASURES.items()),
+                made_of_requests(self.rendering),
             )
             .where(is_counted)
             .group_by("bucket", *(getattr(requests, key) for key in KEYS))
@@ -140,6 +158,7 @@ class Comparison:
                 bucket_of(minutes.c.bucket, HOUR).label("bucket"),
                 *(minutes.c[key] for key in KEYS),
                 *(func.sum(minutes.c[measure]).label(measure) for measure in MEASURES),
+                made_of_sketches(self.rendering),
             )
             .group_by(literal_column("1"), *(minutes.c[key] for key in KEYS))
             .cte("raw_hours")
@@ -147,7 +166,7 @@ class Comparison:
 
     def _totals(self, hours: CTE) -> AnySelect:
         left_out = select(literal(0))
-        if self.installed.storage is Storage.POSTGRES:
+        if self.storage is Storage.POSTGRES:
             pairs = (
                 select(TOUCHED.c.hour, TOUCHED.c.user_id)
                 .where(self._is_compared(TOUCHED.c.hour, TOUCHED.c.user_id))
@@ -169,9 +188,9 @@ class Comparison:
         )
 
     def _differences(self, level: str, raw: CTE) -> AnySelect:
-        source = rollup(
-            materialized(level, self.installed.storage), self.installed.percentiles
-        ).alias("source")
+        source = rollup(materialized(level, self.storage), self.rendering.percentiles).alias(
+            "source"
+        )
         rolled = (
             select(source)
             .where(
@@ -193,40 +212,36 @@ class Comparison:
                 measures.c.measure,
                 measures.c.raw,
                 measures.c.rollup,
-                awaits_refresh(bucket, self.installed.storage).label("awaits_refresh"),
+                awaits_refresh(bucket, self.storage).label("awaits_refresh"),
             )
             .select_from(made.join(rolled, is_same_group, full=True).join(measures, true()))
             .where(
-                measures.c.raw.is_distinct_from(measures.c.rollup),
+                or_(measures.c.raw.is_distinct_from(measures.c.rollup), measures.c.holds_others),
                 or_(is_on_both_sides, measures.c.measure == "requests"),
             )
         )
 
-    def _side_by_side(self, raw: FromClause, rolled: FromClause) -> NamedFromClause:
+    def _side_by_side(self, raw: FromClause, rolled: Subquery) -> NamedFromClause:
         """A row a measure of the group: its name, and the value on either side."""
         names = [*MEASURES, SKETCH]
+        is_same = are_same(raw.c[SKETCH], rolled.c[SKETCH], self.rendering)
+        # Counted only where it has to be: that takes longer than all else.
+        counted = case((is_same, raw.c.requests), else_=latencies_counted(rolled, self.rendering))
         of_raw = [*(raw.c[measure] for measure in MEASURES), raw.c.requests]
-        counted = latencies_counted(rolled.c[SKETCH], self.installed.percentiles)
         of_rollup = [*(rolled.c[measure] for measure in MEASURES), counted]
         return (
             func.unnest(
                 array([literal(name, Text) for name in names]),
                 array([cast(value, Numeric) for value in of_raw]),
                 array([cast(value, Numeric) for value in of_rollup]),
+                array([*(false() for _ in MEASURES), ~is_same]),
             )
             .table_valued(
                 column("measure", Text),
                 column("raw", Numeric),
                 column("rollup", Numeric),
+                column("holds_others", Boolean),
                 name="measures",
             )
             .render_derived()
         )
-
-
-def latencies_counted(sketch: ColumnElement[Any], encoding: Percentiles) -> ColumnElement[Any]:
-    """How many latencies a sketch holds."""
-    if encoding is Percentiles.UDDSKETCH:
-        return func.num_vals(sketch)
-    bins = func.unnest(sketch).column_valued("bin")
-    return select(func.sum(bins)).scalar_subquery()

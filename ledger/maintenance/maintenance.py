@@ -105,8 +105,8 @@ class Maintenance:
     ) -> Reconciliation:
         """Recompute every hour that the window touches from raw rows, and report what differs.
 
-        Both levels, every sum exactly. ``compared`` says which hours could be: those that were
-        rolled up, and whose raw rows are kept.
+        Both levels: every sum exactly, and all that is in every latency sketch. ``compared``
+        says which hours could be: those that were rolled up, and whose raw rows are kept.
         """
         asked_of = scope(user_id, provider=None, model=None)
         with translated_errors(), self._engine.connect() as connection:
@@ -167,8 +167,8 @@ class AsyncMaintenance:
     ) -> Reconciliation:
         """Recompute every hour that the window touches from raw rows, and report what differs.
 
-        Both levels, every sum exactly. ``compared`` says which hours could be: those that were
-        rolled up, and whose raw rows are kept.
+        Both levels: every sum exactly, and all that is in every latency sketch. ``compared``
+        says which hours could be: those that were rolled up, and whose raw rows are kept.
         """
         asked_of = scope(user_id, provider=None, model=None)
         with translated_errors():

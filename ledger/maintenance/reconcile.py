@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ledger.ddl.rendering import rendering_of
+from ledger.ddl.search_path import trust_in_each_transaction
 from ledger.maintenance.comparison import TOTALS, Comparison
 from ledger.maintenance.connection import compile_nothing, plan_for_all_rows
 from ledger.maintenance.reconciliation import Difference, Reconciliation
@@ -36,13 +38,21 @@ def reconcile(
     connection: Connection, asked: Window, scope: Scope, on_progress: OnProgress
 ) -> Reconciliation:
     """Compare every hour that the window touches, and that can be compared."""
+    trust_in_each_transaction(connection)
     known = standing(connection)
+    with connection.begin():
+        rendering = rendering_of(connection, known.installed.percentiles)
     comparable = _comparable(asked, known.horizon)
     compared_from = comparable.start
     requests = left_out = found = 0
     differences: list[Difference] = []
     for hours in _parts(comparable):
-        comparison = Comparison(hours=hours, user_id=scope.user_id, installed=known.installed)
+        comparison = Comparison(
+            hours=hours,
+            user_id=scope.user_id,
+            storage=known.installed.storage,
+            rendering=rendering,
+        )
         with connection.begin():
             compile_nothing(connection)
             plan_for_all_rows(connection)

@@ -26,7 +26,11 @@ class Difference(Record):
     provider: str
     model: str
     measure: str
-    """A column of the rollup; of ``latency_sketch`` it is how many latencies were counted."""
+    """A column of the rollup.
+
+    Of ``latency_sketch`` either side is how many latencies it counts. Where that is the same,
+    it counts others.
+    """
     raw: int | Decimal | None
     """What the raw rows add up to."""
     rollup: int | Decimal | None
@@ -35,10 +39,14 @@ class Difference(Record):
     """Rows came after the hour was rolled up, and the next refresh takes them in."""
 
     def __str__(self) -> str:
+        values = (
+            f"counts {_shown(self.raw)} latencies on either side, but not the same ones"
+            if self.raw == self.rollup
+            else f"is {_shown(self.rollup)} in the rollup, {_shown(self.raw)} in the raw rows"
+        )
         words = (
             f"{self.level} {self.bucket.isoformat()} {self.user_id} {self.provider}/{self.model}:"
-            f" {self.measure} is {_shown(self.rollup)} in the rollup,"
-            f" {_shown(self.raw)} in the raw rows"
+            f" {self.measure} {values}"
         )
         return f"{words}; the next refresh takes it in" if self.awaits_refresh else words
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Integer, func, select
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _ANOTHER_IS_AT_IT: Final = -1
 _MOST_CALLS: Final = 1_000
 """A day of hours each: whoever writes late rows faster than this is served by the next run."""
+
+_PATIENCE_S: Final = 60
 
 CONCURRENT_REFRESH: Final = "concurrent refresh"
 """What TimescaleDB says to who comes second; its SQLSTATE is not its own."""
@@ -49,8 +52,22 @@ def refresh_rollups(connection: Connection, is_stopped: IsStopped) -> int | None
     return waiting
 
 
-def refresh_aggregates(connection: Connection) -> bool:
-    """TimescaleDB: what the job does every minute, now. False where another is at it."""
+def refresh_aggregates(connection: Connection, is_stopped: IsStopped) -> bool:
+    """TimescaleDB: what the job does every minute, now.
+
+    Waits for another that is at it, which may have begun before the latest rows were there:
+    after a backfill the job does so at once. False where it takes longer than a minute.
+    """
+    for _ in range(_PATIENCE_S):
+        if _refresh_aggregates(connection):
+            return True
+        if is_stopped():
+            break
+        sleep(1)
+    return False
+
+
+def _refresh_aggregates(connection: Connection) -> bool:
     try:
         with outside_transaction(connection):
             connection.execute(CallRefresh())

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
-from ledger.maintenance.closing import close_day, is_closed, lock_out_refreshes
+from ledger.maintenance.closing import close_day, is_closed
 from ledger.maintenance.connection import (
     IsStopped,
     compile_nothing,
@@ -23,7 +23,7 @@ from ledger.maintenance.connection import (
     outside_transaction,
     wait_for_locks_at_most,
 )
-from ledger.maintenance.detaching import DetachConcurrently, FinalizeDetach, LockAgainstWriters
+from ledger.maintenance.detaching import DetachConcurrently, FinalizeDetach
 from ledger.maintenance.holdups import longest_transaction
 from ledger.maintenance.partitions import Attachment, Partition, partitions
 from ledger.models.base import SCHEMA
@@ -104,9 +104,6 @@ def _roll_up_and_drop(connection: Connection, partition: Partition) -> bool:
     try:
         with connection.begin():
             compile_nothing(connection)
-            lock_out_refreshes(connection)
-            # Fails if it is gone; a name alone is looked up in a cache that may be behind.
-            connection.execute(LockAgainstWriters(partition.name))
             connection.execute(select(func.ledger.retire_day(partition.name)))
     except DBAPIError as error:
         _raise_unless(error, _ANOTHER_WAS_FASTER)

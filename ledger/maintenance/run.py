@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Connection, exists, select
 
 from ledger.ddl.retention import LEVELS, wishes
+from ledger.ddl.search_path import trust_in_each_transaction
 from ledger.maintenance.connection import (
     IsStopped,
     each_statement_sees_the_latest,
@@ -40,6 +41,7 @@ def run(connection: Connection, is_stopped: IsStopped = never) -> MaintenanceRep
     Ends early, between two steps or in the middle of one, once ``is_stopped``.
     """
     each_statement_sees_the_latest(connection)
+    trust_in_each_transaction(connection)
     known = standing(connection)
     with connection.begin():
         keeps = {LEVELS[level]: keep for level, keep in wishes(connection).items()}
@@ -49,7 +51,7 @@ def run(connection: Connection, is_stopped: IsStopped = never) -> MaintenanceRep
     with is_interrupted:
         if known.installed.storage is Storage.POSTGRES:
             return _on_postgres(connection, known.horizon, keeps, is_stopped)
-        return _on_timescale(connection, keeps)
+        return _on_timescale(connection, keeps, is_stopped)
 
 
 def _on_postgres(
@@ -85,9 +87,9 @@ def _on_postgres(
 
 
 def _on_timescale(
-    connection: Connection, keeps: Mapping[str, timedelta | None]
+    connection: Connection, keeps: Mapping[str, timedelta | None], is_stopped: IsStopped
 ) -> MaintenanceReport:
-    refresh_aggregates(connection)
+    refresh_aggregates(connection, is_stopped)
     after = standing(connection).horizon
     problems = job_problems(jobs(connection), keeps=keeps, now=after.now)
     return MaintenanceReport(

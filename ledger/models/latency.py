@@ -116,15 +116,17 @@ class Percentile(ColumnElement[float]):
         self.sketch, self.quantile, self.encoding = sketch, repr(quantile), encoding
 
 
-def sketch_sql(latency_ms: str, encoding: Percentiles) -> str:
+def sketch_sql(latency_ms: str, encoding: Percentiles, toolkit: str | None = None) -> str:
     """SQL that sketches a column of milliseconds.
 
     An aggregate in one encoding; in the other an array of a single bin, to be grouped by
-    `bin_sql`.
+    `bin_sql`. Without the ``toolkit``'s schema the session's search_path finds its functions.
     """
     if encoding is Percentiles.UDDSKETCH:
         clamped = f"least(greatest({latency_ms}, {SHORTEST_MS}), {LONGEST_MS})"
-        return f"uddsketch({SKETCH_BUCKETS}, {SKETCH_ERROR}, {clamped}::double precision)"
+        # Both casts, so that no other function of that name fits the call better.
+        error = f"{SKETCH_ERROR}::double precision"
+        return f"{_in(toolkit)}uddsketch({SKETCH_BUCKETS}, {error}, {clamped}::double precision)"
     return f"array_fill(count(*)::integer, ARRAY[1], ARRAY[{bin_sql(latency_ms)}])"
 
 
@@ -144,17 +146,21 @@ def merge_sql(sketch: str, encoding: Percentiles) -> str:
     return f"ARRAY[{', '.join(f'sum({sketch}[{number}])' for number in range(1, BINS + 1))}]"
 
 
-def rolled_up_sql(latency_ms: str, encoding: Percentiles) -> str:
+def _in(schema: str | None) -> str:
+    return "" if schema is None else f"{schema}."
+
+
+def rolled_up_sql(latency_ms: str, encoding: Percentiles, toolkit: str) -> str:
     """SQL of the aggregate that sketches milliseconds as a rollup stores them."""
     if encoding is Percentiles.UDDSKETCH:
-        return sketch_sql(latency_ms, encoding)
+        return sketch_sql(latency_ms, encoding, toolkit)
     return f"{SCHEMA}.latency_histogram({bin_sql(latency_ms)})"
 
 
-def merged_rollup_sql(sketch: str, encoding: Percentiles) -> str:
+def merged_rollup_sql(sketch: str, encoding: Percentiles, toolkit: str) -> str:
     """SQL of the aggregate that merges a finer rollup's sketches as a coarser one stores them."""
     if encoding is Percentiles.UDDSKETCH:
-        return f"rollup({sketch})"
+        return f"{_in(toolkit)}rollup({sketch})"
     return f"{SCHEMA}.merged_latency_histogram({sketch})"
 
 

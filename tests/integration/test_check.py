@@ -285,6 +285,11 @@ ON_POSTGRES = [
         reports="routine refresh_metrics was changed",
     ),
     drift(
+        "rollup by its caller's search path",
+        "ALTER FUNCTION ledger.rebuild_llm_metrics_1m RESET search_path",
+        reports="routine rebuild_llm_metrics_1m was changed",
+    ),
+    drift(
         "log of what was touched",
         "DROP TABLE ledger.llm_requests_touched CASCADE",
         reports="table llm_requests_touched is missing",
@@ -310,6 +315,12 @@ ON_TIMESCALE = [
         "slower refresh job",
         f"SELECT alter_job(job_id, schedule_interval => '1 day') {REFRESH_JOB}",
         reports="has another schedule",
+    ),
+    drift(
+        "refresh that looks elsewhere first",
+        "CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0,"
+        " config jsonb DEFAULT '{}') LANGUAGE plpgsql AS 'BEGIN COMMIT; END'",
+        reports="routine refresh_metrics was changed",
     ),
     drift(
         "refresh policy of somebody",
@@ -469,6 +480,25 @@ def test_an_owner_is_warned_and_nothing_else_is_said(database_url: str) -> None:
     [warning] = migrate.check(database_url)
     assert warning.is_warning
     assert "ledger db grant ROLE --as service" in str(warning)
+
+
+def test_scopes_of_a_role_that_was_dropped_are_a_warning(database_url: str, role: str) -> None:
+    owner = engine(database_url)
+    with owner.begin() as connection:
+        grant(connection, role, "auditor")
+        grant(connection, role, "writer")
+    assert not any(role in str(found) for found in migrate.check(database_url))
+    sql(database_url, f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
+
+    [warning] = [found for found in migrate.check(database_url) if found.object == role]
+    assert (warning.is_warning, errors(database_url)) == (True, [])
+    assert "ledger db revoke" in warning.problem
+    with owner.begin() as connection:
+        revoke(connection, role)
+    owner.dispose()
+
+    assert not any(role in str(found) for found in migrate.check(database_url))
+    sql(database_url, f'CREATE ROLE "{role}"')
 
 
 @pytest.mark.storage("postgres")

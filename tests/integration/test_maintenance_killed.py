@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, event, make_url
 
 from ledger import DatabaseUnavailable, InvalidRecord, Ledger
-from ledger.ddl.rollup_tables import REFRESH_LOCK
+from ledger.ddl.rollup_refresh import REFRESH_LOCK
 from ledger.engine import engine
 from ledger.maintenance import Maintenance
 from ledger.window import HOUR

@@ -105,6 +105,53 @@ def test_a_sketch_that_lost_a_latency_is_found(books: Books, level: str) -> None
     assert differing(books) == [(level, hour, "latency_sketch", 2, 1)]
 
 
+def sketch_of(books: Books, *latencies_ms: int) -> str:
+    """SQL of a sketch of these latencies."""
+    values = f"unnest(ARRAY[{', '.join(map(str, latencies_ms))}]) AS ms"
+    if books.target.percentiles == "uddsketch":
+        return f"(SELECT uddsketch(256, 0.0265, ms::double precision) FROM {values})"
+    return f"(SELECT ledger.latency_histogram(ledger.latency_bin(ms)) FROM {values})"
+
+
+@pytest.mark.parametrize("level", ROLLUPS)
+@pytest.mark.parametrize(
+    "others", [(100, 300, 600), (100, 200, 600)], ids=["another sum", "the same sum"]
+)
+def test_a_sketch_of_as_many_other_latencies_is_found(
+    books: Books, level: str, others: tuple[int, ...]
+) -> None:
+    hour = books.last_closed_hour - 5 * HOUR
+    books.write(
+        call(hour, number, user_id=USER, model="gpt-1", latency_ms=latency)
+        for number, latency in enumerate((100, 300, 500))
+    )
+    books.ledger.maintenance.run()
+    books.sql(f"UPDATE {stored(books, level)} SET latency_sketch = {sketch_of(books, *others)}")
+
+    (difference,) = books.ledger.maintenance.reconcile(books.everything()).differences
+
+    assert (difference.level, difference.measure) == (level, "latency_sketch")
+    assert (difference.raw, difference.rollup) == (3, 3)
+    assert "latency_sketch counts 3 latencies on either side, but not the same" in str(difference)
+
+
+@pytest.mark.parametrize("level", ROLLUPS)
+def test_the_same_latencies_in_an_array_of_another_width_are_no_difference(
+    books: Books, level: str
+) -> None:
+    if books.target.percentiles == "uddsketch":
+        pytest.skip("a sketch has one form")
+    hour = books.last_closed_hour - 5 * HOUR
+    books.write([call(hour, 1, latency_ms=100), call(hour, 7, latency_ms=9_000)])
+    books.ledger.maintenance.run()
+    books.sql(
+        f"UPDATE {stored(books, level)} SET latency_sketch = ARRAY(SELECT"
+        " coalesce(latency_sketch[bin], 0) FROM generate_series(1, 200) AS bin)"
+    )
+
+    assert differing(books) == []
+
+
 @pytest.mark.parametrize("level", ROLLUPS)
 def test_a_missing_group_is_found_at_its_level(books: Books, level: str) -> None:
     hour = books.last_closed_hour - 30 * HOUR

@@ -22,15 +22,15 @@ DROP ROUTINE IF EXISTS ledger.uuid_time;
 CREATE OR REPLACE FUNCTION ledger.latency_bin(latency_ms integer) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN width_bucket(latency_ms, '{0,1,2,3,4,5,6,7,8,9,10,12,14,16,18,20,23,26,29,33,37,41,46,51,57,64,71,79,88,98,109,121,134,149,165,183,203,225,249,276,306,339,375,415,459,508,562,622,688,761,842,931,1030,1139,1259,1392,1539,1702,1882,2081,2301,2544,2812,3109,3437,3799,4199,4642,5131,5672,6270,6931,7661,8468,9360,10346,11436,12640,13971,15442,17068,18865,20851,23046,25472,28154,31118,34394,38015,42017,46440,51329,56733,62705,69306,76602,84666,93579,103430,114318,126352,139653,154354,170602,188561,208410,230348,254596,281396,311017,343756,379941,419935,464139,512996,566996,626680,692647,765558,846144,935212,1033656,1142462,1262722,1395641,1542551,1704925,1884391,2082748,2301985,2544300,2812122,3108135,3435308,3796920}'::integer[]);
 CREATE OR REPLACE FUNCTION ledger.count_latency_bin(counts integer[], bin integer) RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  counts[bin] := coalesce(counts[bin], 0) + 1;
+  counts[bin] := coalesce(counts[bin], 0) OPERATOR(pg_catalog.+) 1;
   RETURN counts;
 END
 $function$;
 CREATE OR REPLACE FUNCTION ledger.add_latency_bins(counts integer[], more integer[]) RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  FOR bin IN array_lower(more, 1) .. array_upper(more, 1) LOOP
-    IF more[bin] > 0 THEN
-      counts[bin] := counts[bin] + more[bin];
+  FOR bin IN pg_catalog.array_lower(more, 1) .. pg_catalog.array_upper(more, 1) LOOP
+    IF more[bin] OPERATOR(pg_catalog.>) 0 THEN
+      counts[bin] := counts[bin] OPERATOR(pg_catalog.+) more[bin];
     END IF;
   END LOOP;
   RETURN counts;
@@ -46,15 +46,17 @@ DECLARE
   requests bigint;
 BEGIN
   FOREACH requests IN ARRAY bins LOOP
-    total := total + coalesce(requests, 0);
+    total := total OPERATOR(pg_catalog.+) coalesce(requests, 0);
   END LOOP;
-  IF total = 0 THEN
+  IF total OPERATOR(pg_catalog.=) 0 THEN
     RETURN NULL;
   END IF;
-  rank := floor(quantile * (total - 1))::bigint + 1;
-  FOR bin IN array_lower(bins, 1) .. array_upper(bins, 1) LOOP
-    seen := seen + coalesce(bins[bin], 0);
-    IF seen >= rank THEN
+  rank := pg_catalog.floor(
+    quantile OPERATOR(pg_catalog.*) (total OPERATOR(pg_catalog.-) 1)
+  )::bigint OPERATOR(pg_catalog.+) 1;
+  FOR bin IN pg_catalog.array_lower(bins, 1) .. pg_catalog.array_upper(bins, 1) LOOP
+    seen := seen OPERATOR(pg_catalog.+) coalesce(bins[bin], 0);
+    IF seen OPERATOR(pg_catalog.>=) rank THEN
       RETURN latencies[bin];
     END IF;
   END LOOP;
@@ -164,35 +166,47 @@ CREATE TABLE IF NOT EXISTS ledger.llm_requests_touched (hour timestamptz NOT NUL
 CREATE INDEX IF NOT EXISTS llm_requests_touched_idx ON ledger.llm_requests_touched (hour, user_id);
 CREATE OR REPLACE FUNCTION ledger.log_llm_requests_touched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  oldest timestamptz;
+  horizon timestamptz;
 BEGIN
-  INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed;
+  WITH touched AS (
+    INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed RETURNING hour)
+  SELECT min(hour) INTO oldest FROM touched;
+  SELECT raw_from INTO horizon FROM ledger.rollup_progress WHERE source = 'llm_requests';
+  IF oldest < horizon THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG005', MESSAGE = format(
+      'rows of the hour %s are too old: what is before %s is read from rollups', oldest, horizon);
+  END IF;
   RETURN NULL;
 END
 $function$;
 REVOKE ALL ON ROUTINE ledger.log_llm_requests_touched FROM PUBLIC;
-CREATE OR REPLACE FUNCTION ledger.log_llm_requests_touched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION ledger.log_llm_requests_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
   INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed;
   RETURN NULL;
 END
 $function$;
-REVOKE ALL ON ROUTINE ledger.log_llm_requests_touched FROM PUBLIC;
+REVOKE ALL ON ROUTINE ledger.log_llm_requests_deleted FROM PUBLIC;
 CREATE OR REPLACE FUNCTION ledger.log_llm_requests_updated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-  INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM before UNION SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM after;
+  INSERT INTO ledger.llm_requests_touched (hour, user_id)
+  SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM before UNION SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM after;
   RETURN NULL;
 END
 $function$;
 REVOKE ALL ON ROUTINE ledger.log_llm_requests_updated FROM PUBLIC;
 CREATE OR REPLACE TRIGGER llm_requests_touched_by_insert AFTER INSERT ON ledger.llm_requests REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_touched();
-CREATE OR REPLACE TRIGGER llm_requests_touched_by_delete AFTER DELETE ON ledger.llm_requests REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_touched();
+CREATE OR REPLACE TRIGGER llm_requests_touched_by_delete AFTER DELETE ON ledger.llm_requests REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_deleted();
 CREATE OR REPLACE TRIGGER llm_requests_touched_by_update AFTER UPDATE ON ledger.llm_requests REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_updated();
 INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM ledger.llm_requests;
 CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1m_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch integer[] NOT NULL, CONSTRAINT llm_metrics_1m_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
 CREATE INDEX IF NOT EXISTS llm_metrics_1m_materialized_bucket_idx ON ledger.llm_metrics_1m_materialized (bucket);
-CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1m(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_requests') RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1m(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_requests') RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   first CONSTANT timestamptz := (SELECT min(hour) FROM unnest(hours) AS hour);
   last CONSTANT timestamptz := (SELECT max(hour) + INTERVAL '1 hour' FROM unnest(hours) AS hour);
@@ -222,13 +236,15 @@ DROP TRIGGER IF EXISTS llm_requests_touched_by_insert ON ledger.llm_requests;
 DROP TRIGGER IF EXISTS llm_requests_touched_by_delete ON ledger.llm_requests;
 DROP TRIGGER IF EXISTS llm_requests_touched_by_update ON ledger.llm_requests;
 DROP ROUTINE IF EXISTS ledger.log_llm_requests_touched;
+DROP ROUTINE IF EXISTS ledger.log_llm_requests_deleted;
 DROP ROUTINE IF EXISTS ledger.log_llm_requests_updated;
 DROP TABLE IF EXISTS ledger.llm_requests_touched;
 
 -- create Rollup llm_metrics_1h
 CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1h_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch integer[] NOT NULL, CONSTRAINT llm_metrics_1h_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
 CREATE INDEX IF NOT EXISTS llm_metrics_1h_materialized_bucket_idx ON ledger.llm_metrics_1h_materialized (bucket);
-CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1h(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_metrics_1m_materialized') RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1h(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_metrics_1m_materialized') RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   first CONSTANT timestamptz := (SELECT min(hour) FROM unnest(hours) AS hour);
   last CONSTANT timestamptz := (SELECT max(hour) + INTERVAL '1 hour' FROM unnest(hours) AS hour);
@@ -256,7 +272,8 @@ DROP ROUTINE IF EXISTS ledger.rebuild_llm_metrics_1h;
 DROP TABLE IF EXISTS ledger.llm_metrics_1h_materialized;
 
 -- create Refresh refresh_metrics
-CREATE OR REPLACE FUNCTION ledger.refresh_metrics(hours integer DEFAULT 24) RETURNS integer LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.refresh_metrics(hours integer DEFAULT 24) RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   closed CONSTANT timestamptz := date_bin('1 hour', now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   horizon timestamptz;
@@ -287,18 +304,26 @@ BEGIN
   RETURN waiting;
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.retire_day(partition text) RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.retire_day(partition text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-  detached CONSTANT regclass := format('ledger.%I', partition)::regclass;
+  detached regclass;
   day CONSTANT timestamptz :=
     to_date(right(partition, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
   hours_taken timestamptz[];
   users_taken uuid[];
 BEGIN
-  IF (SELECT relispartition FROM pg_class WHERE oid = detached) THEN
+  PERFORM pg_advisory_xact_lock(5202611210001);
+  EXECUTE format('LOCK TABLE ONLY ledger.%I IN SHARE MODE', partition);
+  detached := format('ledger.%I', partition)::regclass;
+  IF pg_partition_root(detached) IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'LG004', MESSAGE = format('%s is still attached', partition);
   END IF;
-  PERFORM pg_advisory_xact_lock(5202611210001);
+  IF (SELECT raw_from FROM ledger.rollup_progress WHERE source = 'llm_requests')
+     < day + INTERVAL '1 day' THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG004', MESSAGE = format(
+      'rows of the day of %s are still accepted and rolled up', partition);
+  END IF;
   WITH taken AS (DELETE FROM ledger.llm_requests_touched WHERE hour >= day AND hour < day + INTERVAL '1 day' RETURNING hour, user_id)
   SELECT array_agg(hour), array_agg(user_id) INTO hours_taken, users_taken
   FROM (SELECT DISTINCT hour, user_id FROM taken) AS pairs;
@@ -331,16 +356,18 @@ UPDATE ledger.rollup_progress SET watermark = '-infinity' WHERE source = 'llm_re
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_requests')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_requests', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -355,10 +382,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_requests' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_requests' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -375,22 +407,23 @@ END
 $block$;
 
 -- drop Retention llm_requests
-UPDATE ledger.installation SET retention = retention - 'llm_requests';
 
 -- create Retention llm_metrics_1m
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1m')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_metrics_1m', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -405,10 +438,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1m' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1m' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -425,22 +463,23 @@ END
 $block$;
 
 -- drop Retention llm_metrics_1m
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1m';
 
 -- create Retention llm_metrics_1h
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 63072000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1h')::interval, justify_hours(make_interval(secs => 63072000)));
   wishes := wished || jsonb_build_object('llm_metrics_1h', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -455,10 +494,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1h' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1h' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -475,7 +519,6 @@ END
 $block$;
 
 -- drop Retention llm_metrics_1h
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1h';
 
 -- create View my_scopes
 CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user;

@@ -4,6 +4,10 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb_toolkit') THEN
     RAISE EXCEPTION 'this script was written for a server with timescaledb_toolkit, which this one lacks';
   END IF;
+  IF EXISTS (SELECT FROM pg_extension
+             WHERE extname = 'timescaledb_toolkit' AND extnamespace <> 'public'::regnamespace) THEN
+    RAISE EXCEPTION 'this script needs timescaledb_toolkit in the schema public; migrate from Python instead';
+  END IF;
   -- Two IFs: one condition would be parsed whole, and the table is not there at first.
   IF to_regclass('ledger.installation') IS NOT NULL THEN
     IF EXISTS (SELECT FROM ledger.installation
@@ -21,7 +25,7 @@ CREATE OR REPLACE FUNCTION ledger.uuid_time(id uuid) RETURNS timestamptz LANGUAG
 DROP ROUTINE IF EXISTS ledger.uuid_time;
 
 -- create LatencyFunctions latency_percentile
-CREATE OR REPLACE FUNCTION ledger.latency_percentile(sketch uddsketch, quantile double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN approx_percentile(quantile, sketch);
+CREATE OR REPLACE FUNCTION ledger.latency_percentile(sketch public.uddsketch, quantile double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN public.approx_percentile(quantile, sketch);
 
 -- drop LatencyFunctions latency_percentile
 DROP ROUTINE IF EXISTS ledger.latency_percentile;
@@ -118,35 +122,47 @@ CREATE TABLE IF NOT EXISTS ledger.llm_requests_touched (hour timestamptz NOT NUL
 CREATE INDEX IF NOT EXISTS llm_requests_touched_idx ON ledger.llm_requests_touched (hour, user_id);
 CREATE OR REPLACE FUNCTION ledger.log_llm_requests_touched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  oldest timestamptz;
+  horizon timestamptz;
 BEGIN
-  INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed;
+  WITH touched AS (
+    INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed RETURNING hour)
+  SELECT min(hour) INTO oldest FROM touched;
+  SELECT raw_from INTO horizon FROM ledger.rollup_progress WHERE source = 'llm_requests';
+  IF oldest < horizon THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG005', MESSAGE = format(
+      'rows of the hour %s are too old: what is before %s is read from rollups', oldest, horizon);
+  END IF;
   RETURN NULL;
 END
 $function$;
 REVOKE ALL ON ROUTINE ledger.log_llm_requests_touched FROM PUBLIC;
-CREATE OR REPLACE FUNCTION ledger.log_llm_requests_touched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION ledger.log_llm_requests_deleted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
   INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM changed;
   RETURN NULL;
 END
 $function$;
-REVOKE ALL ON ROUTINE ledger.log_llm_requests_touched FROM PUBLIC;
+REVOKE ALL ON ROUTINE ledger.log_llm_requests_deleted FROM PUBLIC;
 CREATE OR REPLACE FUNCTION ledger.log_llm_requests_updated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-  INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM before UNION SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM after;
+  INSERT INTO ledger.llm_requests_touched (hour, user_id)
+  SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM before UNION SELECT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM after;
   RETURN NULL;
 END
 $function$;
 REVOKE ALL ON ROUTINE ledger.log_llm_requests_updated FROM PUBLIC;
 CREATE OR REPLACE TRIGGER llm_requests_touched_by_insert AFTER INSERT ON ledger.llm_requests REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_touched();
-CREATE OR REPLACE TRIGGER llm_requests_touched_by_delete AFTER DELETE ON ledger.llm_requests REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_touched();
+CREATE OR REPLACE TRIGGER llm_requests_touched_by_delete AFTER DELETE ON ledger.llm_requests REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_deleted();
 CREATE OR REPLACE TRIGGER llm_requests_touched_by_update AFTER UPDATE ON ledger.llm_requests REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION ledger.log_llm_requests_updated();
 INSERT INTO ledger.llm_requests_touched (hour, user_id) SELECT DISTINCT date_bin('1 hour', "timestamp", '1970-01-01 00:00:00+00'::timestamptz), user_id FROM ledger.llm_requests;
-CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1m_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch uddsketch NOT NULL, CONSTRAINT llm_metrics_1m_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
+CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1m_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch public.uddsketch NOT NULL, CONSTRAINT llm_metrics_1m_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
 CREATE INDEX IF NOT EXISTS llm_metrics_1m_materialized_bucket_idx ON ledger.llm_metrics_1m_materialized (bucket);
-CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1m(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_requests') RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1m(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_requests') RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   first CONSTANT timestamptz := (SELECT min(hour) FROM unnest(hours) AS hour);
   last CONSTANT timestamptz := (SELECT max(hour) + INTERVAL '1 hour' FROM unnest(hours) AS hour);
@@ -155,7 +171,7 @@ BEGIN
   WHERE m.user_id = taken_user AND m.bucket >= taken_hour
         AND m.bucket < taken_hour + INTERVAL '1 hour';
   EXECUTE format($statement$
-INSERT INTO ledger.llm_metrics_1m_materialized (bucket, user_id, provider, model, requests, errors, rate_limited, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost_usd, unpriced_requests, latency_sum_ms, latency_sketch) SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, uddsketch(256, 0.0265, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM unnest($1, $2) AS taken(taken_hour, taken_user), LATERAL (SELECT * FROM %1$s s WHERE s.user_id = taken_user AND s."timestamp" >= taken_hour AND s."timestamp" < taken_hour + INTERVAL '1 hour' AND s."timestamp" >= $3 AND s."timestamp" < $4 OFFSET 0) AS s GROUP BY 1, user_id, provider, model ORDER BY user_id, bucket
+INSERT INTO ledger.llm_metrics_1m_materialized (bucket, user_id, provider, model, requests, errors, rate_limited, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost_usd, unpriced_requests, latency_sum_ms, latency_sketch) SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, public.uddsketch(256, 0.0265::double precision, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM unnest($1, $2) AS taken(taken_hour, taken_user), LATERAL (SELECT * FROM %1$s s WHERE s.user_id = taken_user AND s."timestamp" >= taken_hour AND s."timestamp" < taken_hour + INTERVAL '1 hour' AND s."timestamp" >= $3 AND s."timestamp" < $4 OFFSET 0) AS s GROUP BY 1, user_id, provider, model ORDER BY user_id, bucket
   $statement$, source) USING hours, users, first, last;
 END
 $function$;
@@ -164,9 +180,9 @@ WHERE m.bucket < (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress 
   AND NOT EXISTS (SELECT FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p
                   WHERE t.hour = date_bin('1 hour', m.bucket, '1970-01-01 00:00:00+00'::timestamptz) AND t.user_id = m.user_id AND t.hour >= p.raw_from)
 UNION ALL
-SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, uddsketch(256, 0.0265, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM ledger.llm_requests s WHERE s."timestamp" >= (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p) GROUP BY 1, user_id, provider, model
+SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, public.uddsketch(256, 0.0265::double precision, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM ledger.llm_requests s WHERE s."timestamp" >= (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p) GROUP BY 1, user_id, provider, model
 UNION ALL
-SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, uddsketch(256, 0.0265, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM (SELECT DISTINCT t.hour, t.user_id AS touched_user FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p WHERE t.hour < p.watermark AND t.hour >= p.raw_from) AS touched JOIN ledger.llm_requests s ON s.user_id = touched_user AND s."timestamp" >= touched.hour AND s."timestamp" < touched.hour + INTERVAL '1 hour' GROUP BY 1, user_id, provider, model;
+SELECT date_bin('60 seconds', "timestamp", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, public.uddsketch(256, 0.0265::double precision, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM (SELECT DISTINCT t.hour, t.user_id AS touched_user FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p WHERE t.hour < p.watermark AND t.hour >= p.raw_from) AS touched JOIN ledger.llm_requests s ON s.user_id = touched_user AND s."timestamp" >= touched.hour AND s."timestamp" < touched.hour + INTERVAL '1 hour' GROUP BY 1, user_id, provider, model;
 
 -- drop Rollup llm_metrics_1m
 DROP VIEW IF EXISTS ledger.llm_metrics_1m;
@@ -176,13 +192,15 @@ DROP TRIGGER IF EXISTS llm_requests_touched_by_insert ON ledger.llm_requests;
 DROP TRIGGER IF EXISTS llm_requests_touched_by_delete ON ledger.llm_requests;
 DROP TRIGGER IF EXISTS llm_requests_touched_by_update ON ledger.llm_requests;
 DROP ROUTINE IF EXISTS ledger.log_llm_requests_touched;
+DROP ROUTINE IF EXISTS ledger.log_llm_requests_deleted;
 DROP ROUTINE IF EXISTS ledger.log_llm_requests_updated;
 DROP TABLE IF EXISTS ledger.llm_requests_touched;
 
 -- create Rollup llm_metrics_1h
-CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1h_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch uddsketch NOT NULL, CONSTRAINT llm_metrics_1h_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
+CREATE TABLE IF NOT EXISTS ledger.llm_metrics_1h_materialized (bucket timestamptz NOT NULL, user_id uuid NOT NULL, provider text NOT NULL, model text NOT NULL, requests bigint NOT NULL, errors bigint NOT NULL, rate_limited bigint NOT NULL, input_tokens bigint NOT NULL, output_tokens bigint NOT NULL, reasoning_tokens bigint NOT NULL, cache_read_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, cost_usd numeric(24,12) NOT NULL, unpriced_requests bigint NOT NULL, latency_sum_ms bigint NOT NULL, latency_sketch public.uddsketch NOT NULL, CONSTRAINT llm_metrics_1h_materialized_pkey PRIMARY KEY (user_id, bucket, provider, model));
 CREATE INDEX IF NOT EXISTS llm_metrics_1h_materialized_bucket_idx ON ledger.llm_metrics_1h_materialized (bucket);
-CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1h(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_metrics_1m_materialized') RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.rebuild_llm_metrics_1h(hours timestamptz[], users uuid[], source regclass DEFAULT 'ledger.llm_metrics_1m_materialized') RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   first CONSTANT timestamptz := (SELECT min(hour) FROM unnest(hours) AS hour);
   last CONSTANT timestamptz := (SELECT max(hour) + INTERVAL '1 hour' FROM unnest(hours) AS hour);
@@ -191,7 +209,7 @@ BEGIN
   WHERE m.user_id = taken_user AND m.bucket >= taken_hour
         AND m.bucket < taken_hour + INTERVAL '1 hour';
   EXECUTE format($statement$
-INSERT INTO ledger.llm_metrics_1h_materialized (bucket, user_id, provider, model, requests, errors, rate_limited, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost_usd, unpriced_requests, latency_sum_ms, latency_sketch) SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, rollup(latency_sketch) AS latency_sketch FROM unnest($1, $2) AS taken(taken_hour, taken_user), LATERAL (SELECT * FROM %1$s s WHERE s.user_id = taken_user AND s."bucket" >= taken_hour AND s."bucket" < taken_hour + INTERVAL '1 hour' AND s."bucket" >= $3 AND s."bucket" < $4 OFFSET 0) AS s GROUP BY 1, user_id, provider, model ORDER BY user_id, bucket
+INSERT INTO ledger.llm_metrics_1h_materialized (bucket, user_id, provider, model, requests, errors, rate_limited, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cache_write_tokens, cost_usd, unpriced_requests, latency_sum_ms, latency_sketch) SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, public.rollup(latency_sketch) AS latency_sketch FROM unnest($1, $2) AS taken(taken_hour, taken_user), LATERAL (SELECT * FROM %1$s s WHERE s.user_id = taken_user AND s."bucket" >= taken_hour AND s."bucket" < taken_hour + INTERVAL '1 hour' AND s."bucket" >= $3 AND s."bucket" < $4 OFFSET 0) AS s GROUP BY 1, user_id, provider, model ORDER BY user_id, bucket
   $statement$, source) USING hours, users, first, last;
 END
 $function$;
@@ -200,9 +218,9 @@ WHERE m.bucket < (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress 
   AND NOT EXISTS (SELECT FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p
                   WHERE t.hour = date_bin('1 hour', m.bucket, '1970-01-01 00:00:00+00'::timestamptz) AND t.user_id = m.user_id AND t.hour >= p.raw_from)
 UNION ALL
-SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, rollup(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m s WHERE s."bucket" >= (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p) GROUP BY 1, user_id, provider, model
+SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, public.rollup(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m s WHERE s."bucket" >= (SELECT p.watermark FROM (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p) GROUP BY 1, user_id, provider, model
 UNION ALL
-SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, rollup(latency_sketch) AS latency_sketch FROM (SELECT DISTINCT t.hour, t.user_id AS touched_user FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p WHERE t.hour < p.watermark AND t.hour >= p.raw_from) AS touched JOIN ledger.llm_metrics_1m s ON s.user_id = touched_user AND s."bucket" >= touched.hour AND s."bucket" < touched.hour + INTERVAL '1 hour' GROUP BY 1, user_id, provider, model;
+SELECT date_bin('3600 seconds', "bucket", '1970-01-01 00:00:00+00'::timestamptz) AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, public.rollup(latency_sketch) AS latency_sketch FROM (SELECT DISTINCT t.hour, t.user_id AS touched_user FROM ledger.llm_requests_touched t, (SELECT * FROM ledger.rollup_progress WHERE source = 'llm_requests') p WHERE t.hour < p.watermark AND t.hour >= p.raw_from) AS touched JOIN ledger.llm_metrics_1m s ON s.user_id = touched_user AND s."bucket" >= touched.hour AND s."bucket" < touched.hour + INTERVAL '1 hour' GROUP BY 1, user_id, provider, model;
 
 -- drop Rollup llm_metrics_1h
 DROP VIEW IF EXISTS ledger.llm_metrics_1h;
@@ -210,7 +228,8 @@ DROP ROUTINE IF EXISTS ledger.rebuild_llm_metrics_1h;
 DROP TABLE IF EXISTS ledger.llm_metrics_1h_materialized;
 
 -- create Refresh refresh_metrics
-CREATE OR REPLACE FUNCTION ledger.refresh_metrics(hours integer DEFAULT 24) RETURNS integer LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.refresh_metrics(hours integer DEFAULT 24) RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   closed CONSTANT timestamptz := date_bin('1 hour', now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   horizon timestamptz;
@@ -241,18 +260,26 @@ BEGIN
   RETURN waiting;
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.retire_day(partition text) RETURNS void LANGUAGE plpgsql AS $function$
+CREATE OR REPLACE FUNCTION ledger.retire_day(partition text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-  detached CONSTANT regclass := format('ledger.%I', partition)::regclass;
+  detached regclass;
   day CONSTANT timestamptz :=
     to_date(right(partition, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
   hours_taken timestamptz[];
   users_taken uuid[];
 BEGIN
-  IF (SELECT relispartition FROM pg_class WHERE oid = detached) THEN
+  PERFORM pg_advisory_xact_lock(5202611210001);
+  EXECUTE format('LOCK TABLE ONLY ledger.%I IN SHARE MODE', partition);
+  detached := format('ledger.%I', partition)::regclass;
+  IF pg_partition_root(detached) IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'LG004', MESSAGE = format('%s is still attached', partition);
   END IF;
-  PERFORM pg_advisory_xact_lock(5202611210001);
+  IF (SELECT raw_from FROM ledger.rollup_progress WHERE source = 'llm_requests')
+     < day + INTERVAL '1 day' THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG004', MESSAGE = format(
+      'rows of the day of %s are still accepted and rolled up', partition);
+  END IF;
   WITH taken AS (DELETE FROM ledger.llm_requests_touched WHERE hour >= day AND hour < day + INTERVAL '1 day' RETURNING hour, user_id)
   SELECT array_agg(hour), array_agg(user_id) INTO hours_taken, users_taken
   FROM (SELECT DISTINCT hour, user_id FROM taken) AS pairs;
@@ -285,16 +312,18 @@ UPDATE ledger.rollup_progress SET watermark = '-infinity' WHERE source = 'llm_re
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_requests')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_requests', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -309,10 +338,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_requests' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_requests' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -329,22 +363,23 @@ END
 $block$;
 
 -- drop Retention llm_requests
-UPDATE ledger.installation SET retention = retention - 'llm_requests';
 
 -- create Retention llm_metrics_1m
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1m')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_metrics_1m', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -359,10 +394,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1m' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1m' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -379,22 +419,23 @@ END
 $block$;
 
 -- drop Retention llm_metrics_1m
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1m';
 
 -- create Retention llm_metrics_1h
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 63072000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1h')::interval, justify_hours(make_interval(secs => 63072000)));
   wishes := wished || jsonb_build_object('llm_metrics_1h', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -409,10 +450,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1h' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1h' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -429,7 +475,6 @@ END
 $block$;
 
 -- drop Retention llm_metrics_1h
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1h';
 
 -- create View my_scopes
 CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user;

@@ -4,6 +4,10 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') THEN
     RAISE EXCEPTION 'this script was written for a server with timescaledb, which this one lacks';
   END IF;
+  IF EXISTS (SELECT FROM pg_extension
+             WHERE extname = 'timescaledb' AND extnamespace <> 'public'::regnamespace) THEN
+    RAISE EXCEPTION 'this script needs timescaledb in the schema public; migrate from Python instead';
+  END IF;
   IF NOT EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%') THEN
     RAISE EXCEPTION 'this script needs timescaledb in shared_preload_libraries';
   END IF;
@@ -27,15 +31,15 @@ DROP ROUTINE IF EXISTS ledger.uuid_time;
 CREATE OR REPLACE FUNCTION ledger.latency_bin(latency_ms integer) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN width_bucket(latency_ms, '{0,1,2,3,4,5,6,7,8,9,10,12,14,16,18,20,23,26,29,33,37,41,46,51,57,64,71,79,88,98,109,121,134,149,165,183,203,225,249,276,306,339,375,415,459,508,562,622,688,761,842,931,1030,1139,1259,1392,1539,1702,1882,2081,2301,2544,2812,3109,3437,3799,4199,4642,5131,5672,6270,6931,7661,8468,9360,10346,11436,12640,13971,15442,17068,18865,20851,23046,25472,28154,31118,34394,38015,42017,46440,51329,56733,62705,69306,76602,84666,93579,103430,114318,126352,139653,154354,170602,188561,208410,230348,254596,281396,311017,343756,379941,419935,464139,512996,566996,626680,692647,765558,846144,935212,1033656,1142462,1262722,1395641,1542551,1704925,1884391,2082748,2301985,2544300,2812122,3108135,3435308,3796920}'::integer[]);
 CREATE OR REPLACE FUNCTION ledger.count_latency_bin(counts integer[], bin integer) RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  counts[bin] := coalesce(counts[bin], 0) + 1;
+  counts[bin] := coalesce(counts[bin], 0) OPERATOR(pg_catalog.+) 1;
   RETURN counts;
 END
 $function$;
 CREATE OR REPLACE FUNCTION ledger.add_latency_bins(counts integer[], more integer[]) RETURNS integer[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
-  FOR bin IN array_lower(more, 1) .. array_upper(more, 1) LOOP
-    IF more[bin] > 0 THEN
-      counts[bin] := counts[bin] + more[bin];
+  FOR bin IN pg_catalog.array_lower(more, 1) .. pg_catalog.array_upper(more, 1) LOOP
+    IF more[bin] OPERATOR(pg_catalog.>) 0 THEN
+      counts[bin] := counts[bin] OPERATOR(pg_catalog.+) more[bin];
     END IF;
   END LOOP;
   RETURN counts;
@@ -51,15 +55,17 @@ DECLARE
   requests bigint;
 BEGIN
   FOREACH requests IN ARRAY bins LOOP
-    total := total + coalesce(requests, 0);
+    total := total OPERATOR(pg_catalog.+) coalesce(requests, 0);
   END LOOP;
-  IF total = 0 THEN
+  IF total OPERATOR(pg_catalog.=) 0 THEN
     RETURN NULL;
   END IF;
-  rank := floor(quantile * (total - 1))::bigint + 1;
-  FOR bin IN array_lower(bins, 1) .. array_upper(bins, 1) LOOP
-    seen := seen + coalesce(bins[bin], 0);
-    IF seen >= rank THEN
+  rank := pg_catalog.floor(
+    quantile OPERATOR(pg_catalog.*) (total OPERATOR(pg_catalog.-) 1)
+  )::bigint OPERATOR(pg_catalog.+) 1;
+  FOR bin IN pg_catalog.array_lower(bins, 1) .. pg_catalog.array_upper(bins, 1) LOOP
+    seen := seen OPERATOR(pg_catalog.+) coalesce(bins[bin], 0);
+    IF seen OPERATOR(pg_catalog.>=) rank THEN
       RETURN latencies[bin];
     END IF;
   END LOOP;
@@ -93,7 +99,7 @@ REVOKE ALL ON ROUTINE ledger.raw_from FROM PUBLIC;
 DROP ROUTINE IF EXISTS ledger.raw_from;
 
 -- create TimeSeries llm_requests
-SELECT create_hypertable('ledger.llm_requests', by_range('timestamp', INTERVAL '1 days'), create_default_indexes => false, if_not_exists => true);
+SELECT public.create_hypertable('ledger.llm_requests', public.by_range('timestamp', INTERVAL '1 days'), create_default_indexes => false, if_not_exists => true);
 INSERT INTO ledger.rollup_progress (source) VALUES ('llm_requests') ON CONFLICT DO NOTHING;
 
 -- drop TimeSeries llm_requests
@@ -114,7 +120,7 @@ REVOKE ALL ON ROUTINE ledger.requests_by_key FROM PUBLIC;
 DROP ROUTINE IF EXISTS ledger.requests_by_key;
 
 -- create Rollup llm_metrics_1m
-CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT time_bucket(INTERVAL '60 seconds', "timestamp") AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, ledger.latency_histogram(ledger.latency_bin(latency_ms)) AS latency_sketch FROM ledger.llm_requests GROUP BY 1, user_id, provider, model WITH NO DATA;
+CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT public.time_bucket(INTERVAL '60 seconds', "timestamp") AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, ledger.latency_histogram(ledger.latency_bin(latency_ms)) AS latency_sketch FROM ledger.llm_requests GROUP BY 1, user_id, provider, model WITH NO DATA;
 ALTER MATERIALIZED VIEW ledger.llm_metrics_1m SET (timescaledb.materialized_only = false);
 CREATE INDEX IF NOT EXISTS llm_metrics_1m_user_id_bucket_idx ON ledger.llm_metrics_1m (user_id, bucket DESC);
 
@@ -122,7 +128,7 @@ CREATE INDEX IF NOT EXISTS llm_metrics_1m_user_id_bucket_idx ON ledger.llm_metri
 DROP MATERIALIZED VIEW IF EXISTS ledger.llm_metrics_1m;
 
 -- create Rollup llm_metrics_1h
-CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT time_bucket(INTERVAL '3600 seconds', "bucket") AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, ledger.merged_latency_histogram(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m GROUP BY 1, user_id, provider, model WITH NO DATA;
+CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT public.time_bucket(INTERVAL '3600 seconds', "bucket") AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, ledger.merged_latency_histogram(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m GROUP BY 1, user_id, provider, model WITH NO DATA;
 ALTER MATERIALIZED VIEW ledger.llm_metrics_1h SET (timescaledb.materialized_only = false);
 CREATE INDEX IF NOT EXISTS llm_metrics_1h_user_id_bucket_idx ON ledger.llm_metrics_1h (user_id, bucket DESC);
 
@@ -136,17 +142,24 @@ BEGIN
              AND 'options' = ANY (proargnames)) THEN
     EXECUTE $ordered$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
-  high timestamptz := date_bin('1 hour',
-    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
+  low timestamp with time zone;
+  high timestamp with time zone;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
+  high := date_bin('1 hour',
+    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   IF low >= high THEN
     RETURN;
   END IF;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1m', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1m', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1h', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1h', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
@@ -154,17 +167,24 @@ $procedure$$ordered$;
   ELSE
     EXECUTE $plain$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
-  high timestamptz := date_bin('1 hour',
-    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
+  low timestamp with time zone;
+  high timestamp with time zone;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
+  high := date_bin('1 hour',
+    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   IF low >= high THEN
     RETURN;
   END IF;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1m', low, high);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1m', low, high);
   COMMIT;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1h', low, high);
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1h', low, high);
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
@@ -172,9 +192,11 @@ $procedure$$plain$;
   END IF;
   IF NOT EXISTS (SELECT FROM timescaledb_information.jobs
                  WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics') THEN
-    PERFORM add_job('ledger.refresh_metrics', INTERVAL '0 days 60 seconds', fixed_schedule => false);
+    PERFORM public.add_job('ledger.refresh_metrics', INTERVAL '0 days 60 seconds',
+                          fixed_schedule => false);
   ELSE
-    PERFORM alter_job(job_id, scheduled => true, schedule_interval => INTERVAL '0 days 60 seconds')
+    PERFORM public.alter_job(job_id, scheduled => true,
+                            schedule_interval => INTERVAL '0 days 60 seconds')
     FROM timescaledb_information.jobs
     WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
   END IF;
@@ -183,7 +205,7 @@ $block$;
 
 -- drop Refresh refresh_metrics
 -- (outside a transaction)
-SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
+SELECT public.delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
 -- (outside a transaction)
 DO $block$
 BEGIN
@@ -208,12 +230,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = '"timestamp" DESC, id'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_requests', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_requests', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_requests', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_requests', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_requests
-CALL remove_columnstore_policy('ledger.llm_requests', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_requests') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_requests', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_requests') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_requests SET (%s)',
@@ -232,12 +254,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = 'bucket DESC'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_metrics_1m', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_metrics_1m', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_metrics_1m
-CALL remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_metrics_1m') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_metrics_1m') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_metrics_1m SET (%s)',
@@ -256,12 +278,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = 'bucket DESC'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_metrics_1h', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_metrics_1h', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_metrics_1h
-CALL remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_metrics_1h') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_metrics_1h') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_metrics_1h SET (%s)',
@@ -275,16 +297,18 @@ $block$;
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_requests')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_requests', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -299,10 +323,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_requests' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_requests' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -317,27 +346,28 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_requests', if_exists => true);
-SELECT add_retention_policy('ledger.llm_requests', INTERVAL '90 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_requests', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_requests', (SELECT (retention ->> 'llm_requests')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_requests
-SELECT remove_retention_policy('ledger.llm_requests', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_requests';
+SELECT public.remove_retention_policy('ledger.llm_requests', if_exists => true);
 
 -- create Retention llm_metrics_1m
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1m')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_metrics_1m', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -352,10 +382,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1m' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1m' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -370,27 +405,28 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
-SELECT add_retention_policy('ledger.llm_metrics_1m', INTERVAL '90 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_metrics_1m', (SELECT (retention ->> 'llm_metrics_1m')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_metrics_1m
-SELECT remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1m';
+SELECT public.remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
 
 -- create Retention llm_metrics_1h
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 63072000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1h')::interval, justify_hours(make_interval(secs => 63072000)));
   wishes := wished || jsonb_build_object('llm_metrics_1h', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -405,10 +441,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1h' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1h' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -423,12 +464,11 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
-SELECT add_retention_policy('ledger.llm_metrics_1h', INTERVAL '730 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_metrics_1h', (SELECT (retention ->> 'llm_metrics_1h')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_metrics_1h
-SELECT remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1h';
+SELECT public.remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
 
 -- create View my_scopes
 CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user;

@@ -4,8 +4,16 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb') THEN
     RAISE EXCEPTION 'this script was written for a server with timescaledb, which this one lacks';
   END IF;
+  IF EXISTS (SELECT FROM pg_extension
+             WHERE extname = 'timescaledb' AND extnamespace <> 'public'::regnamespace) THEN
+    RAISE EXCEPTION 'this script needs timescaledb in the schema public; migrate from Python instead';
+  END IF;
   IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb_toolkit') THEN
     RAISE EXCEPTION 'this script was written for a server with timescaledb_toolkit, which this one lacks';
+  END IF;
+  IF EXISTS (SELECT FROM pg_extension
+             WHERE extname = 'timescaledb_toolkit' AND extnamespace <> 'public'::regnamespace) THEN
+    RAISE EXCEPTION 'this script needs timescaledb_toolkit in the schema public; migrate from Python instead';
   END IF;
   IF NOT EXISTS (SELECT FROM pg_settings WHERE name LIKE 'timescaledb.%') THEN
     RAISE EXCEPTION 'this script needs timescaledb in shared_preload_libraries';
@@ -27,7 +35,7 @@ CREATE OR REPLACE FUNCTION ledger.uuid_time(id uuid) RETURNS timestamptz LANGUAG
 DROP ROUTINE IF EXISTS ledger.uuid_time;
 
 -- create LatencyFunctions latency_percentile
-CREATE OR REPLACE FUNCTION ledger.latency_percentile(sketch uddsketch, quantile double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN approx_percentile(quantile, sketch);
+CREATE OR REPLACE FUNCTION ledger.latency_percentile(sketch public.uddsketch, quantile double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN public.approx_percentile(quantile, sketch);
 
 -- drop LatencyFunctions latency_percentile
 DROP ROUTINE IF EXISTS ledger.latency_percentile;
@@ -48,7 +56,7 @@ REVOKE ALL ON ROUTINE ledger.raw_from FROM PUBLIC;
 DROP ROUTINE IF EXISTS ledger.raw_from;
 
 -- create TimeSeries llm_requests
-SELECT create_hypertable('ledger.llm_requests', by_range('timestamp', INTERVAL '1 days'), create_default_indexes => false, if_not_exists => true);
+SELECT public.create_hypertable('ledger.llm_requests', public.by_range('timestamp', INTERVAL '1 days'), create_default_indexes => false, if_not_exists => true);
 INSERT INTO ledger.rollup_progress (source) VALUES ('llm_requests') ON CONFLICT DO NOTHING;
 
 -- drop TimeSeries llm_requests
@@ -69,7 +77,7 @@ REVOKE ALL ON ROUTINE ledger.requests_by_key FROM PUBLIC;
 DROP ROUTINE IF EXISTS ledger.requests_by_key;
 
 -- create Rollup llm_metrics_1m
-CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT time_bucket(INTERVAL '60 seconds', "timestamp") AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, uddsketch(256, 0.0265, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM ledger.llm_requests GROUP BY 1, user_id, provider, model WITH NO DATA;
+CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1m WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT public.time_bucket(INTERVAL '60 seconds', "timestamp") AS bucket, user_id, provider, model, (count(*))::bigint AS requests, (count(*) FILTER (WHERE http_status_code >= 400 OR error_type IS NOT NULL))::bigint AS errors, (count(*) FILTER (WHERE http_status_code = 429))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, (count(*) FILTER (WHERE cost_usd IS NULL))::bigint AS unpriced_requests, (sum(latency_ms))::bigint AS latency_sum_ms, public.uddsketch(256, 0.0265::double precision, least(greatest(latency_ms, 10), 3600000)::double precision) AS latency_sketch FROM ledger.llm_requests GROUP BY 1, user_id, provider, model WITH NO DATA;
 ALTER MATERIALIZED VIEW ledger.llm_metrics_1m SET (timescaledb.materialized_only = false);
 CREATE INDEX IF NOT EXISTS llm_metrics_1m_user_id_bucket_idx ON ledger.llm_metrics_1m (user_id, bucket DESC);
 
@@ -77,7 +85,7 @@ CREATE INDEX IF NOT EXISTS llm_metrics_1m_user_id_bucket_idx ON ledger.llm_metri
 DROP MATERIALIZED VIEW IF EXISTS ledger.llm_metrics_1m;
 
 -- create Rollup llm_metrics_1h
-CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT time_bucket(INTERVAL '3600 seconds', "bucket") AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, rollup(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m GROUP BY 1, user_id, provider, model WITH NO DATA;
+CREATE MATERIALIZED VIEW IF NOT EXISTS ledger.llm_metrics_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS SELECT public.time_bucket(INTERVAL '3600 seconds', "bucket") AS bucket, user_id, provider, model, (sum(requests))::bigint AS requests, (sum(errors))::bigint AS errors, (sum(rate_limited))::bigint AS rate_limited, (sum(input_tokens))::bigint AS input_tokens, (sum(output_tokens))::bigint AS output_tokens, (sum(reasoning_tokens))::bigint AS reasoning_tokens, (sum(cache_read_tokens))::bigint AS cache_read_tokens, (sum(cache_write_tokens))::bigint AS cache_write_tokens, sum(cost_usd) AS cost_usd, (sum(unpriced_requests))::bigint AS unpriced_requests, (sum(latency_sum_ms))::bigint AS latency_sum_ms, public.rollup(latency_sketch) AS latency_sketch FROM ledger.llm_metrics_1m GROUP BY 1, user_id, provider, model WITH NO DATA;
 ALTER MATERIALIZED VIEW ledger.llm_metrics_1h SET (timescaledb.materialized_only = false);
 CREATE INDEX IF NOT EXISTS llm_metrics_1h_user_id_bucket_idx ON ledger.llm_metrics_1h (user_id, bucket DESC);
 
@@ -91,17 +99,24 @@ BEGIN
              AND 'options' = ANY (proargnames)) THEN
     EXECUTE $ordered$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
-  high timestamptz := date_bin('1 hour',
-    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
+  low timestamp with time zone;
+  high timestamp with time zone;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
+  high := date_bin('1 hour',
+    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   IF low >= high THEN
     RETURN;
   END IF;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1m', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1m', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1h', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1h', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
@@ -109,17 +124,24 @@ $procedure$$ordered$;
   ELSE
     EXECUTE $plain$CREATE OR REPLACE PROCEDURE ledger.refresh_metrics(job_id integer DEFAULT 0, config jsonb DEFAULT '{}') LANGUAGE plpgsql AS $procedure$
 DECLARE
-  low timestamptz := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
-  high timestamptz := date_bin('1 hour',
-    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
+  low timestamp with time zone;
+  high timestamp with time zone;
 BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
+  high := date_bin('1 hour',
+    now() - INTERVAL '300 seconds', '1970-01-01 00:00:00+00'::timestamptz);
   IF low >= high THEN
     RETURN;
   END IF;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1m', low, high);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1m', low, high);
   COMMIT;
-  CALL refresh_continuous_aggregate('ledger.llm_metrics_1h', low, high);
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  CALL public.refresh_continuous_aggregate(
+    'ledger.llm_metrics_1h', low, high);
   COMMIT;
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
@@ -127,9 +149,11 @@ $procedure$$plain$;
   END IF;
   IF NOT EXISTS (SELECT FROM timescaledb_information.jobs
                  WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics') THEN
-    PERFORM add_job('ledger.refresh_metrics', INTERVAL '0 days 60 seconds', fixed_schedule => false);
+    PERFORM public.add_job('ledger.refresh_metrics', INTERVAL '0 days 60 seconds',
+                          fixed_schedule => false);
   ELSE
-    PERFORM alter_job(job_id, scheduled => true, schedule_interval => INTERVAL '0 days 60 seconds')
+    PERFORM public.alter_job(job_id, scheduled => true,
+                            schedule_interval => INTERVAL '0 days 60 seconds')
     FROM timescaledb_information.jobs
     WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
   END IF;
@@ -138,7 +162,7 @@ $block$;
 
 -- drop Refresh refresh_metrics
 -- (outside a transaction)
-SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
+SELECT public.delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_schema = 'ledger' AND proc_name = 'refresh_metrics';
 -- (outside a transaction)
 DO $block$
 BEGIN
@@ -163,12 +187,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = '"timestamp" DESC, id'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_requests', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_requests', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_requests', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_requests', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_requests
-CALL remove_columnstore_policy('ledger.llm_requests', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_requests') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_requests', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_requests') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_requests SET (%s)',
@@ -187,12 +211,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = 'bucket DESC'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_metrics_1m', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_metrics_1m', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_metrics_1m
-CALL remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_metrics_1m') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1m', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_metrics_1m') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_metrics_1m SET (%s)',
@@ -211,12 +235,12 @@ BEGIN
          THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, $options$timescaledb.enable_columnstore = true, timescaledb.segmentby = 'user_id', timescaledb.orderby = 'bucket DESC'$options$);
 END
 $block$;
-CALL remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
-CALL add_columnstore_policy('ledger.llm_metrics_1h', after => INTERVAL '7 days');
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
+CALL public.add_columnstore_policy('ledger.llm_metrics_1h', after => INTERVAL '7 days');
 
 -- drop Columnstore llm_metrics_1h
-CALL remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
-SELECT decompress_chunk(c, true) FROM show_chunks('ledger.llm_metrics_1h') AS c;
+CALL public.remove_columnstore_policy('ledger.llm_metrics_1h', if_exists => true);
+SELECT public.decompress_chunk(c, true) FROM public.show_chunks('ledger.llm_metrics_1h') AS c;
 DO $block$
 BEGIN
   EXECUTE format('ALTER %s ledger.llm_metrics_1h SET (%s)',
@@ -230,16 +254,18 @@ $block$;
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_requests')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_requests', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -254,10 +280,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_requests' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_requests' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -272,27 +303,28 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_requests', if_exists => true);
-SELECT add_retention_policy('ledger.llm_requests', INTERVAL '90 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_requests', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_requests', (SELECT (retention ->> 'llm_requests')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_requests
-SELECT remove_retention_policy('ledger.llm_requests', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_requests';
+SELECT public.remove_retention_policy('ledger.llm_requests', if_exists => true);
 
 -- create Retention llm_metrics_1m
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 7776000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1m')::interval, justify_hours(make_interval(secs => 7776000)));
   wishes := wished || jsonb_build_object('llm_metrics_1m', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -307,10 +339,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1m' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1m' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -325,27 +362,28 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
-SELECT add_retention_policy('ledger.llm_metrics_1m', INTERVAL '90 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_metrics_1m', (SELECT (retention ->> 'llm_metrics_1m')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_metrics_1m
-SELECT remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1m';
+SELECT public.remove_retention_policy('ledger.llm_metrics_1m', if_exists => true);
 
 -- create Retention llm_metrics_1h
 DO $block$
 DECLARE
   forever CONSTANT interval := '1000 years';
-  keep CONSTANT interval := justify_hours(make_interval(secs => 63072000));
   wished jsonb;
+  keep interval;
   wishes jsonb;
   raw interval;
   minutes interval;
   hours interval;
   horizon timestamptz;
   waits boolean := false;
+  patience text;
 BEGIN
   SELECT retention INTO wished FROM ledger.installation FOR UPDATE;
+  keep := coalesce((wished ->> 'llm_metrics_1h')::interval, justify_hours(make_interval(secs => 63072000)));
   wishes := wished || jsonb_build_object('llm_metrics_1h', keep::text);
   raw := coalesce((wishes ->> 'llm_requests')::interval, forever);
   minutes := coalesce((wishes ->> 'llm_metrics_1m')::interval, forever);
@@ -360,10 +398,15 @@ BEGIN
       'raw rows for %s, minutes for %s, hours for %s: a late row would rebuild an hour from minutes'
       ' that are gone and erase what it held; keep raw <= 1m <= 1h', raw, minutes, hours);
   END IF;
-  IF 'llm_metrics_1h' = 'llm_requests' AND wished ? 'llm_requests' THEN
+  IF 'llm_metrics_1h' = 'llm_requests' AND keep <> (wished ->> 'llm_requests')::interval THEN
     horizon := date_bin('1 hour', now() - least(keep, (wished ->> 'llm_requests')::interval),
                         '1970-01-01 00:00:00+00') + INTERVAL '1 hour';
     IF to_regclass('ledger.llm_requests_touched') IS NOT NULL THEN
+      -- Rows that are being written belong before the old horizon or behind the new one.
+      patience := current_setting('lock_timeout');
+      PERFORM set_config('lock_timeout', '1s', true);
+      LOCK TABLE ledger.llm_requests IN SHARE MODE;
+      PERFORM set_config('lock_timeout', patience, true);
       EXECUTE 'SELECT EXISTS (SELECT FROM ledger.llm_requests_touched'
         ' WHERE hour < $1 AND hour >= ledger.raw_from())' INTO waits USING horizon;
     END IF;
@@ -378,12 +421,11 @@ BEGIN
   UPDATE ledger.installation SET retention = wishes;
 END
 $block$;
-SELECT remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
-SELECT add_retention_policy('ledger.llm_metrics_1h', INTERVAL '730 days', schedule_interval => INTERVAL '1 hour');
+SELECT public.remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
+SELECT public.add_retention_policy('ledger.llm_metrics_1h', (SELECT (retention ->> 'llm_metrics_1h')::interval FROM ledger.installation), schedule_interval => INTERVAL '1 hour');
 
 -- drop Retention llm_metrics_1h
-SELECT remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
-UPDATE ledger.installation SET retention = retention - 'llm_metrics_1h';
+SELECT public.remove_retention_policy('ledger.llm_metrics_1h', if_exists => true);
 
 -- create View my_scopes
 CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user;

@@ -1,0 +1,134 @@
+"""What is the same on both storages: routines, views, the functions of latencies."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs
+from ledger.ddl.latency_functions import (
+    aggregate_facts,
+    create_aggregates,
+    drop_aggregates,
+    latency_routines,
+)
+from ledger.ddl.objects import LatencyFunctions, Routine, View
+from ledger.ddl.routines import acts_as_owner, create_routine, drop_routine, make_routine
+from ledger.ddl.steps import Step, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ledger.ddl.rendering import Rendering
+
+
+@singledispatch
+def create(target: object, rendering: Rendering) -> list[Step]:
+    """The steps that make an object which is the same on both storages."""
+    raise TypeError(f"no renderer makes a {type(target).__name__}")
+
+
+@singledispatch
+def drop(target: object, rendering: Rendering) -> list[Step]:
+    """The steps that take it away."""
+    raise TypeError(f"no renderer drops a {type(target).__name__}")
+
+
+@singledispatch
+def facts(target: object, rendering: Rendering) -> list[Fact]:
+    """What can be seen to hold where the object is there."""
+    raise TypeError(f"no renderer knows a {type(target).__name__}")
+
+
+@facts.register(Routine)
+def _(target: Routine, rendering: Rendering) -> list[Fact]:
+    return routine_facts(target)
+
+
+@facts.register(LatencyFunctions)
+def _(target: LatencyFunctions, rendering: Rendering) -> list[Fact]:
+    return [
+        Holds(
+            query=f"SELECT bins_version = {target.bins_version} FROM ledger.installation",
+            otherwise=f"the rollups' latencies are not in bins of version {target.bins_version}",
+        ),
+        *(RoutineIs(accepted=(routine,)) for routine in latency_routines(rendering)),
+        *aggregate_facts(rendering),
+    ]
+
+
+@facts.register(View)
+def _(target: View, rendering: Rendering) -> list[Fact]:
+    return [ViewIs(name=target.name, query=target.query, is_barrier=True)]
+
+
+def routine_facts(routine: Routine) -> list[Fact]:
+    """The routine is there as it should be, and not everybody's where it acts as the owner."""
+    is_there = RoutineIs(accepted=(routine,))
+    if not acts_as_owner(routine):
+        return [is_there]
+    return [
+        is_there,
+        Holds(
+            query="SELECT NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace ="
+            f" to_regnamespace('ledger') AND proname = {literal(routine.name)}"
+            " AND has_function_privilege('public', oid, 'EXECUTE'))",
+            otherwise=f"routine {routine.name} acts as the ledger's owner, and PUBLIC may execute"
+            " it; revoke that",
+        ),
+    ]
+
+
+@create.register(Routine)
+def _(target: Routine, rendering: Rendering) -> list[Step]:
+    return make_routine(target)
+
+
+@drop.register(Routine)
+def _(target: Routine, rendering: Rendering) -> list[Step]:
+    return [drop_routine(target.name)]
+
+
+@create.register(LatencyFunctions)
+def _(target: LatencyFunctions, rendering: Rendering) -> list[Step]:
+    return [
+        *(create_routine(routine) for routine in latency_routines(rendering)),
+        *create_aggregates(rendering),
+    ]
+
+
+@drop.register(LatencyFunctions)
+def _(target: LatencyFunctions, rendering: Rendering) -> list[Step]:
+    return [
+        *drop_aggregates(rendering),
+        *(drop_routine(routine.name) for routine in reversed(latency_routines(rendering))),
+    ]
+
+
+@create.register(View)
+def _(target: View, rendering: Rendering) -> list[Step]:
+    # security_barrier keeps a reader's own functions from being run on other users' rows.
+    return [
+        Step(
+            sql=f"CREATE OR REPLACE VIEW ledger.{target.name} WITH (security_barrier)"
+            f" AS {target.query}"
+        )
+    ]
+
+
+@drop.register(View)
+def _(target: View, rendering: Rendering) -> list[Step]:
+    return [drop_view(target.name)]
+
+
+def drop_view(name: str) -> Step:
+    """Drop the view."""
+    return Step(sql=f"DROP VIEW IF EXISTS ledger.{name}")
+
+
+def progress_rows(series: str) -> Iterator[Step]:
+    """The row that holds a time series' watermark and horizon."""
+    yield Step(
+        sql=f"INSERT INTO ledger.rollup_progress (source) VALUES ({literal(series)})"
+        " ON CONFLICT DO NOTHING"
+    )

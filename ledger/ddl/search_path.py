@@ -1,0 +1,58 @@
+"""The search path by which our SQL is read, where nobody but a superuser can define anything.
+
+By any other, whoever may create in a schema of it has the owner run his own code: PostgreSQL
+takes the function or operator whose arguments fit best, also from a schema that comes later.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import event, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+TRUSTED: Final = "pg_catalog, pg_temp"
+"""The temporary schema is named, as it comes first where it is not."""
+
+FIXED: Final = f"SET search_path = {TRUSTED}"
+"""The clause of a routine that is not called for every row, and that does not commit."""
+
+FIX: Final = f"PERFORM pg_catalog.set_config('search_path', '{TRUSTED}', true);"
+"""The same until the transaction ends, for a procedure that commits: such a one may not have
+the clause."""
+
+_CURRENT: Final = text("SELECT pg_catalog.current_setting('search_path')")
+_SET_LOCALLY: Final = text("SELECT pg_catalog.set_config('search_path', :path, true)")
+
+
+@contextmanager
+def trusted(connection: Connection) -> Iterator[None]:
+    """Read statements by the trusted path, in the caller's transaction, which keeps its own."""
+    before = connection.scalar(_CURRENT)
+    connection.execute(_SET_LOCALLY, {"path": TRUSTED})
+    has_failed = False
+    try:
+        yield
+    except DBAPIError:
+        has_failed = True  # nothing goes before the rollback, which takes the setting along
+        raise
+    finally:
+        if not has_failed:
+            connection.execute(_SET_LOCALLY, {"path": before})
+
+
+def trust_in_each_transaction(connection: Connection) -> None:
+    """Begin each transaction of the connection with it; a session's state a pooler would share."""
+    event.listen(connection, "begin", _begin_trusted)
+
+
+def _begin_trusted(connection: Connection) -> None:
+    connection.execute(
+        select(func.pg_catalog.set_config("search_path", TRUSTED, literal(value=True)))
+    )
