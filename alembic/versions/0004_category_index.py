@@ -9,7 +9,7 @@ depends_on = None
 
 INDEX = {
     "table": "llm_requests",
-    "columns": ("category", '"timestamp" DESC'),
+    "columns": ("category", '"timestamp"'),
     "where": "category IS NOT NULL",
 }
 

@@ -9,7 +9,7 @@ depends_on = None
 
 INDEX = {
     "table": "llm_requests",
-    "columns": ("http_status_code", '"timestamp" DESC'),
+    "columns": ("http_status_code", '"timestamp"'),
     "where": "http_status_code >= 400 OR error_type IS NOT NULL",
 }
 

@@ -53,17 +53,19 @@ class LLMRequest(Base):
         ),
         CheckConstraint("cost_usd >= 0 AND cost_usd <> 'NaN'", name="cost"),
         CheckConstraint("http_status_code BETWEEN 100 AND 599", name="http_status_code"),
-        Index("llm_requests_provider_model_idx", "provider", "model", text('"timestamp" DESC')),
+        # A model says its provider, or nearly: with the provider in front, ingest kept 0.9 of
+        # what it keeps without.
+        Index("llm_requests_model_idx", "model", "timestamp"),
         Index(
             "llm_requests_category_idx",
             "category",
-            text('"timestamp" DESC'),
+            "timestamp",
             postgresql_where=text("category IS NOT NULL"),
         ),
         Index(
             "llm_requests_errors_idx",
             "http_status_code",
-            text('"timestamp" DESC'),
+            "timestamp",
             postgresql_where=text(IS_ERROR),
         ),
         Index("llm_requests_timestamp_idx", "timestamp", postgresql_using="brin"),

@@ -24,7 +24,7 @@ from tests.databases import Target
 
 pytestmark = pytest.mark.per_storage
 
-CATEGORY_INDEX = 'ON ledger.llm_requests (category, "timestamp" DESC)'
+CATEGORY_INDEX = 'ON ledger.llm_requests (category, "timestamp")'
 FUNCTION = (
     "CREATE FUNCTION public.rogue() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
 )

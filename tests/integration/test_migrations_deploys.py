@@ -151,7 +151,7 @@ NEWEST_CHUNK = (
 )
 INVALID = (
     "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-    " AND indexrelid::regclass::text LIKE '%provider_model_idx'"
+    " AND indexrelid::regclass::text LIKE '%model_idx'"
 )
 
 

@@ -93,7 +93,7 @@ LATEST = 'ORDER BY "timestamp" DESC LIMIT 20'
     [
         ("llm_requests_pkey", f'user_id = \'{USER}\' AND "timestamp" >= %s AND "timestamp" < %s'),
         (
-            "llm_requests_provider_model_idx",
+            "llm_requests_model_idx",
             f"provider = 'provider-1' AND model = 'model-7' AND {IN_A_DAY} {LATEST}",
         ),
         (

@@ -528,7 +528,7 @@ DROP VIEW IF EXISTS ledger.visible_metrics_1h;
 -- (outside a transaction, its rows are run)
 SELECT 'DROP INDEX ledger.llm_requests_category_idx' FROM pg_index WHERE indexrelid = to_regclass('ledger.llm_requests_category_idx') AND NOT indisvalid;
 -- (outside a transaction)
-CREATE INDEX IF NOT EXISTS llm_requests_category_idx ON ledger.llm_requests USING btree (category, "timestamp" DESC) WITH (timescaledb.transaction_per_chunk) WHERE category IS NOT NULL;
+CREATE INDEX IF NOT EXISTS llm_requests_category_idx ON ledger.llm_requests USING btree (category, "timestamp") WITH (timescaledb.transaction_per_chunk) WHERE category IS NOT NULL;
 
 -- drop CoveringIndex llm_requests_category_idx
 DROP INDEX IF EXISTS ledger.llm_requests_category_idx;
@@ -537,19 +537,19 @@ DROP INDEX IF EXISTS ledger.llm_requests_category_idx;
 -- (outside a transaction, its rows are run)
 SELECT 'DROP INDEX ledger.llm_requests_errors_idx' FROM pg_index WHERE indexrelid = to_regclass('ledger.llm_requests_errors_idx') AND NOT indisvalid;
 -- (outside a transaction)
-CREATE INDEX IF NOT EXISTS llm_requests_errors_idx ON ledger.llm_requests USING btree (http_status_code, "timestamp" DESC) WITH (timescaledb.transaction_per_chunk) WHERE http_status_code >= 400 OR error_type IS NOT NULL;
+CREATE INDEX IF NOT EXISTS llm_requests_errors_idx ON ledger.llm_requests USING btree (http_status_code, "timestamp") WITH (timescaledb.transaction_per_chunk) WHERE http_status_code >= 400 OR error_type IS NOT NULL;
 
 -- drop CoveringIndex llm_requests_errors_idx
 DROP INDEX IF EXISTS ledger.llm_requests_errors_idx;
 
--- create CoveringIndex llm_requests_provider_model_idx
+-- create CoveringIndex llm_requests_model_idx
 -- (outside a transaction, its rows are run)
-SELECT 'DROP INDEX ledger.llm_requests_provider_model_idx' FROM pg_index WHERE indexrelid = to_regclass('ledger.llm_requests_provider_model_idx') AND NOT indisvalid;
+SELECT 'DROP INDEX ledger.llm_requests_model_idx' FROM pg_index WHERE indexrelid = to_regclass('ledger.llm_requests_model_idx') AND NOT indisvalid;
 -- (outside a transaction)
-CREATE INDEX IF NOT EXISTS llm_requests_provider_model_idx ON ledger.llm_requests USING btree (provider, model, "timestamp" DESC) WITH (timescaledb.transaction_per_chunk);
+CREATE INDEX IF NOT EXISTS llm_requests_model_idx ON ledger.llm_requests USING btree (model, "timestamp") WITH (timescaledb.transaction_per_chunk);
 
--- drop CoveringIndex llm_requests_provider_model_idx
-DROP INDEX IF EXISTS ledger.llm_requests_provider_model_idx;
+-- drop CoveringIndex llm_requests_model_idx
+DROP INDEX IF EXISTS ledger.llm_requests_model_idx;
 
 -- create CoveringIndex llm_requests_timestamp_idx
 -- (outside a transaction, its rows are run)

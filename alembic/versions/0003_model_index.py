@@ -9,13 +9,13 @@ depends_on = None
 
 INDEX = {
     "table": "llm_requests",
-    "columns": ("provider", "model", '"timestamp" DESC'),
+    "columns": ("model", '"timestamp"'),
 }
 
 
 def upgrade() -> None:
-    op.create_covering_index("llm_requests_provider_model_idx", **INDEX)
+    op.create_covering_index("llm_requests_model_idx", **INDEX)
 
 
 def downgrade() -> None:
-    op.drop_covering_index("llm_requests_provider_model_idx", **INDEX)
+    op.drop_covering_index("llm_requests_model_idx", **INDEX)
