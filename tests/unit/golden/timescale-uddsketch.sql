@@ -101,6 +101,7 @@ BEGIN
 DECLARE
   low timestamp with time zone;
   high timestamp with time zone;
+  was_hashing CONSTANT pg_catalog.text := pg_catalog.current_setting('enable_hashagg');
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
@@ -109,6 +110,7 @@ BEGIN
   IF low >= high THEN
     RETURN;
   END IF;
+  PERFORM set_config('enable_hashagg', 'off', false);
   CALL public.refresh_continuous_aggregate(
     'ledger.llm_metrics_1m', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
@@ -117,6 +119,7 @@ BEGIN
     'ledger.llm_metrics_1h', low, high, options => '{"buckets_per_batch": 0, "refresh_newest_first": false}');
   COMMIT;
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  PERFORM set_config('enable_hashagg', was_hashing, false);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
@@ -126,6 +129,7 @@ $procedure$$ordered$;
 DECLARE
   low timestamp with time zone;
   high timestamp with time zone;
+  was_hashing CONSTANT pg_catalog.text := pg_catalog.current_setting('enable_hashagg');
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   low := nullif(ledger.raw_from(), '-infinity') - INTERVAL '1 hour';
@@ -134,6 +138,7 @@ BEGIN
   IF low >= high THEN
     RETURN;
   END IF;
+  PERFORM set_config('enable_hashagg', 'off', false);
   CALL public.refresh_continuous_aggregate(
     'ledger.llm_metrics_1m', low, high);
   COMMIT;
@@ -142,6 +147,7 @@ BEGIN
     'ledger.llm_metrics_1h', low, high);
   COMMIT;
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  PERFORM set_config('enable_hashagg', was_hashing, false);
   UPDATE ledger.rollup_progress SET watermark = high
   WHERE source = 'llm_requests' AND watermark < high;
 END
