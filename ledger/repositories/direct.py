@@ -6,17 +6,18 @@ would take as long as the cheapest reads do (0.3 ms of 3).
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
+from sqlalchemy.exc import DBAPIError
 
 from ledger.engine import PLAN_TRANSACTION, translated_errors
 from ledger.write.driving import drive, drive_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Dialect, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,7 +37,7 @@ def answer(engine: Engine, read: Callable[[], Steps[Result]]) -> Result:
 
     A read changes nothing, and is safe to repeat.
     """
-    with translated_errors(), engine.connect() as connection:
+    with translated_errors(), _as_sqlalchemys(), engine.connect() as connection:
         try:
             return _answer(connection, read())
         except psycopg.Error:
@@ -52,7 +53,7 @@ def answer(engine: Engine, read: Callable[[], Steps[Result]]) -> Result:
 
 async def answer_async(engine: AsyncEngine, read: Callable[[], Steps[Result]]) -> Result:
     """The same, awaited."""
-    with translated_errors():
+    with translated_errors(), _as_sqlalchemys():
         async with engine.connect() as connection:
             try:
                 return await _answer_async(connection, read())
@@ -65,6 +66,15 @@ async def answer_async(engine: AsyncEngine, read: Callable[[], Steps[Result]]) -
             finally:
                 if (await _driver_async(connection)).closed:
                     await connection.invalidate()
+
+
+@contextmanager
+def _as_sqlalchemys() -> Iterator[None]:
+    """What a driver's error would be from SQLAlchemy, as it is from every other call."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True) from error
 
 
 def _answer(connection: Connection, steps: Steps[Result]) -> Result:

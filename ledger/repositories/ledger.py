@@ -89,6 +89,9 @@ class Ledger:
 
         Nothing is committed; each call runs in a SAVEPOINT, so that one that fails leaves the
         transaction usable. Any PostgreSQL driver of SQLAlchemy serves.
+
+        Reads are planned by that connection's settings. Where ``random_page_cost`` is 4, as for
+        spinning disks, a week of one user may be read from the week of all.
         """
         telemetry = Telemetry(source, future_tolerance=future_tolerance)
         return cls(telemetry=telemetry, engine=None, closing=ExitStack())

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -325,6 +326,21 @@ def test_a_schema_that_came_back_is_read_again(
             ask("overview", rows[0].user_id, "7D")
         database.sql("ALTER TABLE ledger.elsewhere RENAME TO installation")
         oracle.assert_overview(ask("overview", rows[0].user_id, "7D"), rows)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_timeout_of_the_hosts_passes_as_sqlalchemys_error(
+    kind: str, database: Database, rows: list[Transaction]
+) -> None:
+    options = {"options": "-c statement_timeout=300"}
+    impatient = make_url(database.url).update_query_dict(options)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE ledger.llm_requests")
+        with (
+            asking(kind, impatient.render_as_string(hide_password=False)) as ask,
+            pytest.raises(OperationalError, match="statement timeout"),
+        ):
+            ask("overview", rows[0].user_id, "7D")
 
 
 def test_a_database_without_the_schema_says_what_to_run(empty_database_url: str) -> None:
