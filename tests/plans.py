@@ -27,6 +27,13 @@ class Plan:
                 yield node
                 waiting += node.get("Plans", [])
 
+    def __str__(self) -> str:
+        """What a failed test has to show of it: each node, what it reads, what that cost."""
+        told = ("Node Type", "Relation Name", "Index Name", "Total Cost", "Actual Rows")
+        return "\n".join(
+            ", ".join(str(node[name]) for name in told if name in node) for node in self.nodes()
+        )
+
     @property
     def indexes(self) -> set[str]:
         return {node["Index Name"] for node in self.nodes() if "Index Name" in node}

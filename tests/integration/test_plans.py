@@ -59,7 +59,7 @@ def fill(books: Books) -> None:
                 [DAYS],
             )
         for ago in range(DAYS, 0, -1):
-            calls = 16_000 if ago == BUSY_DAY else 2_500
+            calls = 40_000 if ago == BUSY_DAY else 2_500
             connection.execute(FILL.encode(), [books.day(ago=ago), calls, calls])
         books.ledger.maintenance.run()
         # Also summarises the BRIN index, as autovacuum would.
@@ -117,7 +117,7 @@ def test_each_index_is_used_by_the_question_it_stands_for(
         filled.day(ago=BUSY_DAY - 1),
     )
 
-    assert uses(plan, filled, index), plan
+    assert uses(plan, filled, index), str(plan)
 
 
 def test_an_hour_of_everybodys_calls_is_found_by_the_index_on_time(
@@ -126,12 +126,12 @@ def test_an_hour_of_everybodys_calls_is_found_by_the_index_on_time(
     start = filled.day(ago=BUSY_DAY) + timedelta(hours=11)
     plan = explained(
         connection,
-        f"SELECT count(*) FROM ledger.llm_requests WHERE {IN_A_DAY}",
+        f"SELECT sum(cost_usd) FROM ledger.llm_requests WHERE {IN_A_DAY}",
         start,
         start + timedelta(hours=1),
     )
 
-    assert uses(plan, filled, "llm_requests_timestamp_idx"), plan
+    assert uses(plan, filled, "llm_requests_timestamp_idx"), str(plan)
     assert any(node["Node Type"] == "Bitmap Heap Scan" for node in plan.nodes())
 
 
@@ -146,7 +146,7 @@ def test_the_errors_of_all_codes_are_found_by_their_index(
         filled.day(ago=BUSY_DAY - 1),
     )
 
-    assert uses(plan, filled, "llm_requests_errors_idx"), plan
+    assert uses(plan, filled, "llm_requests_errors_idx"), str(plan)
 
 
 @pytest.mark.parametrize("level", ["llm_metrics_1m", "llm_metrics_1h"])
@@ -163,7 +163,7 @@ def test_a_users_rollups_are_found_by_user_and_bucket(
         filled.day(ago=1),
     )
 
-    assert any("_user_id_bucket_idx" in name or "_pkey" in name for name in plan.indexes), plan
+    assert any("_user_id_bucket_idx" in name or "_pkey" in name for name in plan.indexes), str(plan)
     assert not plan.read_in_full
 
 
@@ -177,7 +177,7 @@ def test_a_readers_view_is_answered_by_the_primary_key(filled: Books) -> None:
                 filled.day(ago=BUSY_DAY),
                 filled.day(ago=BUSY_DAY - 1),
             )
-            assert uses(plan, filled, "llm_requests_pkey"), plan
+            assert uses(plan, filled, "llm_requests_pkey"), str(plan)
             assert len(plan.read & raw_tables(filled)) == 1
             for level in ("1m", "1h"):
                 plan = explained(
@@ -187,7 +187,7 @@ def test_a_readers_view_is_answered_by_the_primary_key(filled: Books) -> None:
                     filled.day(ago=3),
                     filled.day(ago=1),
                 )
-                assert not plan.read_in_full, plan
+                assert not plan.read_in_full, str(plan)
 
 
 def raw_tables(books: Books) -> set[str]:
@@ -232,8 +232,8 @@ def test_a_week_of_one_user_is_read_from_hours_and_from_raw_rows_at_its_edges_on
 
     plan = plan_of(filled, method, window)
 
-    assert not plan.read_in_full, plan
-    assert plan.thrown_away < 100, plan
+    assert not plan.read_in_full, str(plan)
+    assert plan.thrown_away < 100, str(plan)
     assert any("_user_id_bucket_idx" in name or "_pkey" in name for name in plan.indexes)
     assert plan.read & raw_tables(filled) <= raw_tables_of(filled, [window.start, window.end])
 
@@ -247,7 +247,7 @@ def test_an_hour_of_one_user_is_read_from_raw_rows_by_the_primary_key(
 
     plan = plan_of(filled, method, window)
 
-    assert uses(plan, filled, "llm_requests_pkey"), plan
+    assert uses(plan, filled, "llm_requests_pkey"), str(plan)
     assert plan.read & raw_tables(filled) == raw_tables_of(filled, [end])
 
 
