@@ -13,6 +13,8 @@ from tests.databases import Databases, Finding, Migrate, Target, look_around, ta
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _pytest.mark import ParameterSet
+
 FINDINGS = pytest.StashKey[list[Finding]]()
 TARGETS = pytest.StashKey[list[Target]]()
 
@@ -58,15 +60,22 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         targets = metafunc.config.stash[TARGETS]
-        for marker in metafunc.definition.iter_markers("storage"):
-            targets = [target for target in targets if target.storage == marker.args[0]]
+        storages = [marker.args[0] for marker in metafunc.definition.iter_markers("storage")]
+        targets = [target for target in targets if {target.storage} >= set(storages)]
         if metafunc.definition.get_closest_marker("per_storage"):
             # What does not depend on the encoding, and takes long.
             targets = list({target.storage: target for target in targets}.values())
-        metafunc.parametrize("target", targets, ids=str, indirect=True, scope="session")
+        there: list[Target | ParameterSet] = [*targets] or [_missing(*storages)]
+        metafunc.parametrize("target", there, ids=str, indirect=True, scope="session")
     if "finding" in metafunc.fixturenames:
         findings = metafunc.config.stash[FINDINGS]
         metafunc.parametrize("finding", findings, ids=lambda finding: finding.kind)
+
+
+def _missing(*storages: str) -> ParameterSet:
+    """What stands for a database that is not here, so that its absence is seen and named."""
+    reason = f"no database to test on here has the storage {' and '.join(storages)}"
+    return pytest.param(None, marks=pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
