@@ -27,15 +27,8 @@ class Figure:
         )
 
 
-def milliseconds(call: Callable[[], object], *, repeat: int = 15, warm: int = 3) -> float:
-    """The median time of a call, in milliseconds, after some to warm the caches."""
-    for _ in range(warm):
-        call()
-    return median(_seconds(call) for _ in range(repeat)) * 1000
-
-
 def interleaved(
-    first: Callable[[], object], second: Callable[[], object], *, repeat: int = 15, warm: int = 6
+    first: Callable[[], object], second: Callable[[], object], *, repeat: int = 41, warm: int = 6
 ) -> tuple[float, float]:
     """The medians of two calls taken in turn, in milliseconds, so that noise falls on both."""
     for _ in range(warm):
