@@ -17,9 +17,9 @@ from ledger.errors import DatabaseUnavailable, InvalidSettings, translate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 DRIVER: Final = "postgresql+psycopg"
 
@@ -122,6 +122,19 @@ def async_reading_engine(url: str | URL, *, pooled_by_pgbouncer: bool = False) -
     if not is_pooled:
         event.listen(opened.sync_engine, "connect", _plan_session)
     return opened
+
+
+def driver_of(connection: Connection) -> psycopg.Connection[Any]:
+    """Psycopg's own connection, below SQLAlchemy's."""
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]  # None only where it is closed
+    return driver
+
+
+async def async_driver_of(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    """The same, of an asynchronous connection."""
+    raw = await connection.get_raw_connection()
+    driver: psycopg.AsyncConnection[Any] = raw.driver_connection  # type: ignore[assignment]  # None only where it is closed
+    return driver
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from ledger.engine import PLAN_TRANSACTION, translated_errors
+from ledger.engine import PLAN_TRANSACTION, async_driver_of, driver_of, translated_errors
 from ledger.write.driving import drive, drive_async
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def answer(engine: Engine, read: Callable[[], Steps[Result]]) -> Result:
         try:
             return _answer(connection, read())
         except psycopg.Error:
-            if not _driver(connection).closed:
+            if not driver_of(connection).closed:
                 raise
             _renew(connection)
         try:
             return _answer(connection, read())
         finally:
-            if _driver(connection).closed:
+            if driver_of(connection).closed:
                 connection.invalidate()
 
 
@@ -58,13 +58,13 @@ async def answer_async(engine: AsyncEngine, read: Callable[[], Steps[Result]]) -
             try:
                 return await _answer_async(connection, read())
             except psycopg.Error:
-                if not (await _driver_async(connection)).closed:
+                if not (await async_driver_of(connection)).closed:
                     raise
                 await _renew_async(connection)
             try:
                 return await _answer_async(connection, read())
             finally:
-                if (await _driver_async(connection)).closed:
+                if (await async_driver_of(connection)).closed:
                     await connection.invalidate()
 
 
@@ -78,7 +78,7 @@ def _as_sqlalchemys() -> Iterator[None]:
 
 
 def _answer(connection: Connection, steps: Steps[Result]) -> Result:
-    driver = _driver(connection)
+    driver = driver_of(connection)
     if not driver.autocommit:
         driver.execute(PLAN_TRANSACTION)
     return drive(
@@ -87,7 +87,7 @@ def _answer(connection: Connection, steps: Steps[Result]) -> Result:
 
 
 async def _answer_async(connection: AsyncConnection, steps: Steps[Result]) -> Result:
-    driver = await _driver_async(connection)
+    driver = await async_driver_of(connection)
     if not driver.autocommit:
         await driver.execute(PLAN_TRANSACTION)
 
@@ -103,28 +103,17 @@ def _renew(connection: Connection) -> None:
     for _ in range(_MOST_IN_POOL):
         connection.invalidate()
         with suppress(psycopg.OperationalError):
-            _driver(connection).execute(_PING)
+            driver_of(connection).execute(_PING)
             return
 
 
 async def _renew_async(connection: AsyncConnection) -> None:
     for _ in range(_MOST_IN_POOL):
         await connection.invalidate()
-        driver = await _driver_async(connection)
+        driver = await async_driver_of(connection)
         with suppress(psycopg.OperationalError):
             await driver.execute(_PING)
             return
-
-
-def _driver(connection: Connection) -> psycopg.Connection[Cells]:
-    driver: psycopg.Connection[Cells] = connection.connection.driver_connection  # type: ignore[assignment]  # None only where it is closed
-    return driver
-
-
-async def _driver_async(connection: AsyncConnection) -> psycopg.AsyncConnection[Cells]:
-    raw = await connection.get_raw_connection()
-    driver: psycopg.AsyncConnection[Cells] = raw.driver_connection  # type: ignore[assignment]  # None only where it is closed
-    return driver
 
 
 def _compiled(step: Step, dialect: Dialect) -> tuple[bytes, Mapping[str, Any]]:

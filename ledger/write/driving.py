@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from psycopg import sql
 from psycopg.types.string import BytesBinaryDumper
 
+from ledger.engine import async_driver_of, driver_of
 from ledger.errors import InvalidArgument
 from ledger.write.commands import Answer, Atomically, Execute, KnownDays, Load
 from ledger.write.rows import COPY_TYPES, POSITION_TYPE, arrays
@@ -105,9 +106,8 @@ def _perform(command: Command, connection: Connection) -> object:
             if connection.dialect.driver != "psycopg":
                 connection.execute(load_arrays(command.table), _arrays(command))
                 return None
-            driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # None only where it is closed
             with (
-                _copying(driver.cursor()) as cursor,
+                _copying(driver_of(connection).cursor()) as cursor,
                 cursor.copy(_copy_statement(command)) as copy,
             ):
                 copy.set_types(_copy_types(command))
@@ -128,8 +128,7 @@ async def _perform_async(command: Command, connection: AsyncConnection) -> objec
             if connection.dialect.driver != "psycopg":
                 await connection.execute(load_arrays(command.table), _arrays(command))
                 return None
-            raw = await connection.get_raw_connection()
-            driver: psycopg.AsyncConnection = raw.driver_connection  # type: ignore[assignment]  # None only where it is closed
+            driver = await async_driver_of(connection)
             async with (
                 _copying(driver.cursor()) as cursor,
                 cursor.copy(_copy_statement(command)) as copy,

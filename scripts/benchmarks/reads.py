@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from ledger.ddl import access
+from ledger.engine import driver_of
 from ledger.window import Interval
 from scripts.benchmarks.by_hand import by_hand, planned_by_hand
 from scripts.benchmarks.load import HEAVY, STEADY
@@ -135,8 +136,7 @@ def _against_hand(ledger: Ledger, ask: Callable[[], object]) -> tuple[float, flo
     for _ in range(_REPEATS):
         times["read"].append(seconds(ask))
         with reading.connect() as checked_out:
-            driver: psycopg.Connection[Any] = checked_out.connection.driver_connection  # type: ignore[assignment]  # None only where it is closed
-            times["hand"].append(seconds(partial(_by_hand, driver, sent)))
+            times["hand"].append(seconds(partial(_by_hand, driver_of(checked_out), sent)))
     return median(times["read"]) * 1000, median(times["hand"]) * 1000
 
 
