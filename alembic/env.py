@@ -2,9 +2,10 @@
 
 from alembic import context
 
-from ledger.ddl import environment
+from ledger.ddl import deploys, environment
 
-if context.is_offline_mode():
-    environment.run_offline(context)
-else:
-    environment.run_online(context)
+with deploys.told_in_a_line(context):
+    if context.is_offline_mode():
+        environment.run_offline(context)
+    else:
+        environment.run_online(context)

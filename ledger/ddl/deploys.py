@@ -1,4 +1,4 @@
-"""One deploy at a time: the lock it holds while it migrates, and its session's settings."""
+"""Around a deploy: one at a time, its session's settings, and how its failure is told."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from alembic.util.exc import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from ledger.errors import MigrationFailed
+from ledger.engine import translated_errors
+from ledger.errors import LedgerError, MigrationFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy import Connection
     from sqlalchemy.exc import DBAPIError
 
@@ -76,3 +79,15 @@ def is_lock_timeout(error: DBAPIError) -> bool:
     """Whether a statement stood in a queue for longer than lock_timeout."""
     codes = (getattr(error.orig, name, None) for name in ("sqlstate", "pgcode"))
     return _LOCK_NOT_AVAILABLE in codes
+
+
+@contextmanager
+def told_in_a_line(context: EnvironmentContext) -> Iterator[None]:
+    """Have alembic's own command line say an error of ours in a line, as it does its own."""
+    try:
+        with translated_errors():
+            yield
+    except LedgerError as error:
+        if context.config.cmd_opts is None:
+            raise
+        raise CommandError(str(error)) from error
