@@ -1,4 +1,4 @@
-"""The calls of one model, across users, newest first."""
+"""The calls of one model, across users."""
 
 from alembic import op
 

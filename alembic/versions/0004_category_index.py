@@ -1,4 +1,4 @@
-"""The calls of one category, newest first; most hosts set none."""
+"""The calls of one category; most hosts set none."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The failed calls, by status, newest first: a few rows in a hundred."""
+"""The failed calls, by status: a few rows in a hundred."""
 
 from alembic import op
 
