@@ -11,6 +11,8 @@ from pydantic_core import PydanticSerializationError, to_json
 from ledger.records.refusal import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
     from ledger.errors import InvalidRecord
@@ -27,24 +29,41 @@ _MOST_USD: Final = Decimal(10**12)
 _MONEY: Final = Context(prec=64, rounding=ROUND_HALF_EVEN, traps=[])
 
 
-def part_over_whole(values: dict[str, Any]) -> InvalidRecord:
-    """The error for a transaction of which some part is greater than what includes it."""
-    cached = values["cache_read_tokens"] + values["cache_write_tokens"]
+def tokens_over_whole(counts: Mapping[str, Any]) -> InvalidRecord | None:
+    """The error for counts of which some part is greater than the total that includes it."""
+    cached = counts["cache_read_tokens"] + counts["cache_write_tokens"]
     for field, part, whole in (
-        ("reasoning_tokens", values["reasoning_tokens"], "output_tokens"),
+        ("reasoning_tokens", counts["reasoning_tokens"], "output_tokens"),
         ("cache_read_tokens + cache_write_tokens", cached, "input_tokens"),
     ):
-        if part > values[whole]:
-            return refusal(field, part, f"more than {whole}, {values[whole]}, which include them")
+        if part > counts[whole]:
+            return refusal(field, part, f"more than {whole}, {counts[whole]}, which include them")
+    return None
+
+
+def part_over_whole(values: dict[str, Any]) -> InvalidRecord:
+    """The error for a transaction of which some part is greater than what includes it."""
     rule = f"longer than latency_ms, {values['latency_ms']}"
-    return refusal("time_to_first_token_ms", values["time_to_first_token_ms"], rule)
+    return tokens_over_whole(values) or refusal(
+        "time_to_first_token_ms", values["time_to_first_token_ms"], rule
+    )
 
 
-def rounded(cost: Decimal) -> Decimal:
+def require_text(field: str, text: object, longest: int = 255) -> None:
+    """Raise InvalidRecord for what is not a text that PostgreSQL can store, of 1 to 255."""
+    if not isinstance(text, str) or not 0 < len(text) <= longest:
+        raise refusal(field, text, f"not a text of 1 to {longest} characters")
+    if "\0" in text:
+        raise refusal(field, text, "holds a NUL character, which PostgreSQL cannot store")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise refusal(field, text, "is not Unicode text; it holds a lone surrogate")
+
+
+def rounded(cost: Decimal, field: str = "cost_usd") -> Decimal:
     """The cost in US dollars, half-even to 12 decimals, of at most 12 digits before them."""
     kept = _MONEY.quantize(cost, _LAST_DECIMAL)
     if kept.is_nan() or kept >= _MOST_USD:  # NaN: more digits than the context has
-        raise refusal("cost_usd", cost, "more than 12 digits before the decimal point")
+        raise refusal(field, cost, "more than 12 digits before the decimal point")
     # The digits that were sent, where there is nothing to round.
     return cost if kept == cost else kept
 
