@@ -32,6 +32,10 @@ class InvalidRecord(LedgerError, ValueError):
     """A record breaks a rule of the ledger and was not written."""
 
 
+class UnknownReference(InvalidRecord):
+    """A record names a user, provider or project that the ledger does not know."""
+
+
 class ConflictingRecord(LedgerError):
     """A record with this key is stored, with other content.
 
@@ -82,6 +86,10 @@ class DataLossRefused(LedgerError):
     """A downgrade would drop a table that holds rows."""
 
 
+class AppendOnlyViolation(LedgerError):
+    """Rows of this table are added and never changed."""
+
+
 class MigrationFailed(LedgerError):
     """A migration could not be carried out."""
 
@@ -105,6 +113,7 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "LG003": StorageMismatch,
     "LG004": MigrationFailed,
     "LG005": InvalidRecord,
+    "LG006": AppendOnlyViolation,
 }
 """SQLSTATE prefix -> error; the LG class is raised by the ledger's own SQL."""
 

@@ -9,7 +9,10 @@ from uuid import UUID
 from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
+from ledger.ddl import row_policies
+from ledger.ddl.declared import DECLARED
 from ledger.ddl.latency_functions import aggregates, latency_routines
+from ledger.ddl.objects import RowPolicy
 from ledger.ddl.rendering import Rendering
 from ledger.ddl.search_path import trusted
 from ledger.ddl.storage import recorded
@@ -24,9 +27,17 @@ KINDS: Final = ("reader", "writer", "service", "auditor")
 
 _VIEWS = (
     "SELECT ON ledger.my_scopes, ledger.visible_requests, ledger.visible_metrics_1m,"
-    " ledger.visible_metrics_1h"
+    " ledger.visible_metrics_1h, ledger.visible_usage"
 )
 _BOOKS = "SELECT ON ledger.installation, ledger.rollup_progress, ledger.alembic_version"
+_TENANCY = "ledger.users, ledger.providers, ledger.projects"
+_CATALOGUES = f"SELECT ON {_TENANCY}, ledger.tiers, ledger.model_prices"
+_KEEPING_CATALOGUES = (
+    f"INSERT, UPDATE ON {_TENANCY}",
+    "INSERT ON ledger.tiers, ledger.model_prices",
+)
+_USAGE = "SELECT ON ledger.token_usage_ledger"
+_WITH_POLICIES: Final = tuple(target.name for target in DECLARED if isinstance(target, RowPolicy))
 _TABLES: Final = {
     Storage.TIMESCALE: (
         "SELECT ON ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h"
@@ -49,17 +60,24 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
     routines = (routine.name for routine in latency_routines(rendering))
     latency = [*routines, *aggregates(rendering)]
     viewing = [_VIEWS, _execute("scoped_users", "sees_all", *latency)]
-    auditing = [_BOOKS, _TABLES[storage], _execute("raw_from", *latency)]
+    auditing = [
+        _BOOKS,
+        _TABLES[storage],
+        _CATALOGUES,
+        _USAGE,
+        _execute("raw_from", *latency),
+    ]
     days = ["ensure_days"] if storage is Storage.POSTGRES else []
     writing = [
-        "INSERT ON ledger.llm_requests",
+        "INSERT ON ledger.llm_requests, ledger.token_usage_ledger",
         _BOOKS,
-        _execute("raw_from", "requests_by_key", "uuid_time", *days),
+        _CATALOGUES,
+        _execute("raw_from", "requests_by_key", "usage_by_key", "uuid_time", *days),
     ]
     return {
         "reader": viewing,
         "writer": writing,
-        "service": [*viewing, *auditing, *writing],
+        "service": [*viewing, *auditing, *writing, *_KEEPING_CATALOGUES],
         "auditor": [*viewing, *auditing],
     }[kind]
 
@@ -95,8 +113,20 @@ def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = 
         _wait_for_others(connection)
         for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, *found)]:
             _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
+        for table in _WITH_POLICIES:
+            row_policies.grant(connection, table, role, quoted, kind)
         rows = [{"role": role, "kind": kind, "user_id": user} for user in users or (None,)]
         connection.execute(insert(RoleScope).on_conflict_do_nothing(), rows)
+
+
+def renew(connection: Connection) -> None:
+    """Grant every role that has a scope what its kind has in this version; after an upgrade."""
+    granted: dict[tuple[str, str], list[UUID]] = {}
+    for role, kind, user in scopes(connection):
+        granted.setdefault((role, kind), []).extend(filter(None, [user]))
+    for (role, kind), users in granted.items():
+        if _quoted(connection, role) is not None:
+            grant(connection, role, kind, users)
 
 
 def revoke(connection: Connection, role: str) -> None:
@@ -116,6 +146,7 @@ def revoke(connection: Connection, role: str) -> None:
                     f"there is no database role {role!r}, and nothing granted to it"
                 )
             return
+        row_policies.revoke(connection, quoted)
         for kind in ("TABLES", "ROUTINES"):
             _execute_ddl(connection, f"REVOKE ALL ON ALL {kind} IN SCHEMA ledger FROM {quoted}")
         _execute_ddl(connection, f"REVOKE ALL ON SCHEMA ledger FROM {quoted}")

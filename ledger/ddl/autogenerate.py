@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from alembic.operations.ops import DropIndexOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import CheckConstraint, MetaData, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, MetaData, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
 from ledger.ddl.declared import DECLARED
-from ledger.ddl.objects import CoveringIndex, TimeSeries
+from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, TimeSeries
 from ledger.ddl.operations import ChangeObject
 from ledger.ddl.shapes import indexes_of
 from ledger.models.base import SCHEMA
+from ledger.models.billing import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ PLUGINS: Final = ("alembic.autogenerate.*", PLUGIN)
 """What env.py names in `autogenerate_plugins`."""
 
 _TIME_SERIES: Final = {target.name for target in DECLARED if isinstance(target, TimeSeries)}
+_INDEXED_CONCURRENTLY: Final = {TokenUsage.__tablename__}
 
 
 def setup(plugin: Plugin) -> None:
@@ -69,15 +71,20 @@ def _indexes(
     found: Table | None,
     wanted: Table | None,
 ) -> PriorityDispatchResult:
-    if schema != SCHEMA or table_name not in _TIME_SERIES or found is None or wanted is None:
+    if (
+        schema != SCHEMA
+        or table_name not in _TIME_SERIES | _INDEXED_CONCURRENTLY
+        or found is None
+        or wanted is None
+    ):
         return PriorityDispatchResult.CONTINUE
     connection = context.connection
     assert connection is not None, "autogenerate compares with a database"
     present = {str(index.name): index for index in found.indexes}
     for index in _differing(connection, wanted):
         if str(index.name) in present and not _is_unfinished(connection, index):
-            operations.ops.append(ChangeObject(None, covering_index(index)))
-        operations.ops.append(ChangeObject(covering_index(index)))
+            operations.ops.append(ChangeObject(None, built_index(index)))
+        operations.ops.append(ChangeObject(built_index(index)))
     declared = {str(index.name) for index in wanted.indexes}
     for name in sorted(present.keys() - declared):
         operations.ops.append(DropIndexOp.from_index(present[name]))
@@ -92,9 +99,11 @@ def _differing(connection: Connection, table: Table) -> Iterator[Index]:
     """
     with connection.begin_nested() as savepoint:
         temporary = table.to_metadata(MetaData(), schema="pg_temp")
-        # They may need a function that is missing, which is reported as such.
+        # They may need a function or a table that is missing, which is reported as such.
         temporary.constraints -= {
-            each for each in temporary.constraints if isinstance(each, CheckConstraint)
+            each
+            for each in temporary.constraints
+            if isinstance(each, (CheckConstraint, ForeignKeyConstraint))
         }
         connection.execute(CreateTable(temporary))
         for index in temporary.indexes:
@@ -113,20 +122,21 @@ def _is_unfinished(connection: Connection, index: Index) -> bool:
     return bool(connection.scalar(statement, {"index": f"{SCHEMA}.{index.name}"}))
 
 
-def covering_index(index: Index) -> CoveringIndex:
+def built_index(index: Index) -> CoveringIndex | ConcurrentIndex:
     """A model's index as the operation that builds it without stopping writers."""
     options: dict[str, Any] = dict(index.dialect_options["postgresql"])
     where = options.get("where")
     assert index.table is not None, "an index belongs to a table"
-    return CoveringIndex(
-        name=str(index.name),
-        table=index.table.name,
-        columns=tuple(
-            f'"{name}"' if name == "timestamp" else str(name)
-            for name in (
-                getattr(column, "name", None) or str(column) for column in index.expressions
-            )
-        ),
-        where=None if where is None else str(where),
-        using=options.get("using") or "btree",
+    name, table = str(index.name), index.table.name
+    condition = None if where is None else str(where)
+    columns = tuple(
+        f'"{column}"' if column == "timestamp" else str(column)
+        for column in (getattr(each, "name", None) or str(each) for each in index.expressions)
+    )
+    if table in _TIME_SERIES:
+        using = options.get("using") or "btree"
+        return CoveringIndex(name=name, table=table, columns=columns, where=condition, using=using)
+    include = tuple(options.get("include") or ())
+    return ConcurrentIndex(
+        name=name, table=table, columns=columns, include=include, where=condition
     )

@@ -9,16 +9,16 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from ledger.ddl import append_only, running_sums, touch_log
 from ledger.ddl.declared import DECLARED
 from ledger.ddl.facts import differing
-from ledger.ddl.objects import Rollup, TimeSeries
+from ledger.ddl.objects import AppendOnly, Rollup, RowPolicy, RunningSums, TimeSeries
 from ledger.ddl.operations import RENDERERS
 from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trusted
 from ledger.ddl.shapes import shape_of
 from ledger.ddl.storage import recorded
 from ledger.errors import SchemaNotReady
-from ledger.models import access, installation, telemetry  # noqa: F401  fill the metadata
 from ledger.models.base import SCHEMA, Base
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _of_objects(connection: Connection) -> Iterator[Difference]:
 
 
 def _of_tables(connection: Connection) -> Iterator[Difference]:
+    with_policies = {target.name for target in DECLARED if isinstance(target, RowPolicy)}
     for table in Base.metadata.sorted_tables:
         found = shape_of(connection, f"{SCHEMA}.{table.name}")
         if not found:
@@ -100,16 +101,35 @@ def _of_tables(connection: Connection) -> Iterator[Difference]:
         except DBAPIError as error:
             yield Difference(object=table.name, problem=_not_comparable(error))
             continue
+        if table.name in with_policies:
+            found = {part: words for part, words in found.items() if not _is_of_policies(part)}
         for problem in differing(wanted, found, f"table {table.name}"):
             yield Difference(object=table.name, problem=problem)
 
 
+def _is_of_policies(part: str) -> bool:
+    return part == "row level security" or part.startswith("policy ")
+
+
 def _wanted(connection: Connection, table: Table) -> dict[str, str]:
-    temporary = table.to_metadata(MetaData(), schema="pg_temp")
-    connection.execute(CreateTable(temporary))
-    for index in temporary.indexes:
+    """The table's shape, from a temporary one, which can only refer to temporary ones."""
+    copies = MetaData()
+    for needed in _referred(table):
+        needed.to_metadata(copies, schema="pg_temp")
+    for copy in copies.sorted_tables:
+        connection.execute(CreateTable(copy))
+    for index in copies.tables[f"pg_temp.{table.name}"].indexes:
         connection.execute(CreateIndex(index))
     return shape_of(connection, f"pg_temp.{table.name}")
+
+
+def _referred(table: Table) -> set[Table]:
+    """The table, and those that it refers to, however far."""
+    found = {table}
+    for key in table.foreign_keys:
+        if key.column.table not in found:
+            found |= _referred(key.column.table)
+    return found
 
 
 _KNOWN = {"alembic_version"}
@@ -122,9 +142,23 @@ _RELATIONS = text(
 _TRIGGERS = text(
     "SELECT tgrelid::regclass::text, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid"
     " WHERE relnamespace = to_regnamespace('ledger') AND NOT tgisinternal AND NOT relispartition"
-    " AND tgname NOT IN ('llm_requests_touched_by_insert', 'llm_requests_touched_by_update',"
-    " 'llm_requests_touched_by_delete', 'ts_insert_blocker') ORDER BY 1, 2"
+    " ORDER BY 1, 2"
 )
+_OF_TIMESCALE = "ts_insert_blocker"
+
+
+def _trigger_names() -> set[str]:
+    names = {_OF_TIMESCALE}
+    for target in DECLARED:
+        if isinstance(target, TimeSeries):
+            names |= {
+                f"{target.name}_touched_by_{event}" for event in touch_log.triggers(target.name)
+            }
+        elif isinstance(target, AppendOnly):
+            names |= append_only.triggers(target).keys()
+        elif isinstance(target, RunningSums):
+            names.add(running_sums.trigger_name(target))
+    return names
 
 
 def _strangers(connection: Connection) -> Iterator[Difference]:
@@ -135,6 +169,8 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
         | {t.name for t in Base.metadata.tables.values()}
     )
     declared |= {f"{rollup.name}_materialized" for rollup in rollups}
+    for sums in (target for target in DECLARED if isinstance(target, RunningSums)):
+        declared |= set(running_sums.table_names(sums))
     declared |= {f"{t.name}_touched" for t in DECLARED if isinstance(t, TimeSeries)}
     for name, kind in connection.execute(_RELATIONS):
         if name.startswith("llm_requests_p") and kind == "r":
@@ -146,7 +182,10 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
             )
         elif name not in declared:
             yield Difference(object=name, problem="nobody declared this relation")
+    expected = _trigger_names()
     for table, trigger in connection.execute(_TRIGGERS):
+        if trigger in expected:
+            continue
         yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
 
 

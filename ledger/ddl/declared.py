@@ -6,22 +6,41 @@ from datetime import timedelta
 from typing import Final
 
 from ledger.ddl.objects import (
+    AppendOnly,
     Columnstore,
     DatabaseObject,
+    Fold,
     LatencyFunctions,
     Refresh,
     Retention,
     Rollup,
     Routine,
+    RowPolicy,
+    RunningSums,
     TimeSeries,
     View,
 )
-from ledger.ddl.scopes import MY_SCOPES, SCOPED_USERS, SEES_ALL, VISIBLE
+from ledger.ddl.scopes import MY_SCOPES, SCOPED_USERS, SEES_ALL, VISIBLE, VISIBLE_USAGE
 from ledger.ddl.search_path import FIXED
+from ledger.models.billing import TokenUsage
+from ledger.models.billing_sums import (
+    ALL_COSTS,
+    CONTRIBUTIONS,
+    COST_BINS,
+    COSTS,
+    DAYS,
+    DELTAS,
+    HOURS,
+    SUM_KEYS,
+    SUMS,
+)
 from ledger.models.latency import BINS_VERSION
+from ledger.models.prices import ModelPrice
 from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
+from ledger.models.tenancy import Tier
 
 _REQUESTS: Final = LLMRequest.__tablename__
+_USAGE: Final = TokenUsage.__tablename__
 
 _UUID_TIME: Final = Routine(
     name="uuid_time",
@@ -64,6 +83,25 @@ $function$""",
 """What is stored under keys that the caller has: lets a role that may only insert tell a
 repeated record from a conflicting one."""
 
+_USAGE_BY_KEY: Final = Routine(
+    name="usage_by_key",
+    arguments="user_ids uuid[], request_ids text[]",
+    definition=f"""RETURNS SETOF ledger.{_USAGE} LANGUAGE sql STABLE SECURITY DEFINER
+{FIXED}
+AS $function$
+SELECT u.* FROM unnest(user_ids, request_ids) AS k(user_id, request_id)
+CROSS JOIN LATERAL (
+  SELECT * FROM ledger.{_USAGE} s
+  WHERE s.user_id = k.user_id AND s.request_id = k.request_id OFFSET 0) AS u
+$function$""",
+)
+"""The same of the token usage ledger."""
+
+_SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
+_SUM_KEY_NAMES: Final = tuple(name for name, _ in SUM_KEYS)
+
+_HOUR: Final = timedelta(hours=1)
+_DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
 
 DECLARED: Final[tuple[DatabaseObject, ...]] = (
@@ -109,5 +147,24 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     SCOPED_USERS,
     SEES_ALL,
     *VISIBLE,
+    AppendOnly(name=Tier.__tablename__),
+    AppendOnly(name=ModelPrice.__tablename__),
+    AppendOnly(name=_USAGE),
+    RowPolicy(name=_USAGE),
+    _USAGE_BY_KEY,
+    VISIBLE_USAGE,
+    RunningSums(
+        name=DELTAS,
+        table=_USAGE,
+        contributions=CONTRIBUTIONS,
+        keys=SUM_KEYS,
+        measures=(*SUMS, COST_BINS),
+        folds=(
+            Fold(name=HOURS, bucket=_HOUR, keys=("provider_id", "status"), measures=_SUM_NAMES),
+            Fold(name=DAYS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=_SUM_NAMES),
+            Fold(name=COSTS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=(), element="cost_bins"),
+            Fold(name=ALL_COSTS, bucket=_DAY, keys=("status",), measures=(), element="cost_bins"),
+        ),
+    ),
 )
 """In the order in which it is made; the retention is the default, the database holds the wish."""

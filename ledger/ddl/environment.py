@@ -10,7 +10,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ledger.ddl import autogenerate, table_operations  # noqa: F401  registers operations
+from ledger.ddl import access, autogenerate, table_operations  # noqa: F401  registers operations
 from ledger.ddl import storage as storages
 from ledger.ddl.deploys import is_lock_timeout, only_one_deploy, session_settings
 from ledger.ddl.guard import guard
@@ -19,8 +19,14 @@ from ledger.ddl.rendering import Rendering, rendering_of
 from ledger.ddl.search_path import FIXED, TRUSTED
 from ledger.engine import database_url
 from ledger.errors import InvalidSettings, MigrationFailed
-from ledger.models import access, installation, telemetry  # noqa: F401  fill the metadata
 from ledger.models.base import SCHEMA, Base
+from ledger.models.billing_sums import (
+    ALL_COSTS,
+    COSTS,
+    DAYS,
+    DELTAS,
+    HOURS,
+)
 from ledger.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +44,11 @@ _MANAGED_ELSEWHERE = {
     "llm_metrics_1m_materialized",
     "llm_metrics_1h_materialized",
     "llm_requests_touched",
+    DELTAS,
+    HOURS,
+    DAYS,
+    COSTS,
+    ALL_COSTS,
 }
 
 
@@ -196,3 +207,13 @@ def _run_migrations(context: EnvironmentContext, connection: Connection) -> None
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
+    _renew_grants(context, connection)
+    connection.commit()
+
+
+def _renew_grants(context: EnvironmentContext, connection: Connection) -> None:
+    """Give roles what their kinds have in this version, where an upgrade has come to its head."""
+    migration = context.get_context()
+    is_upgrade = getattr(migration.opts.get("fn"), "__name__", "") == "upgrade"
+    if is_upgrade and set(migration.get_current_heads()) == set(context.script.get_heads()):
+        access.renew(connection)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import text
 
-from ledger.ddl.routines import create_routine
+from ledger.ddl.routines import acts_as_owner, create_routine
 from ledger.ddl.shapes import shape_of
-from ledger.ddl.steps import AS_IT_IS
+from ledger.ddl.steps import AS_IT_IS, literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,3 +190,20 @@ class Holds:
     def problems(self, connection: Connection) -> Iterator[str]:
         if not connection.exec_driver_sql(self.query, execution_options=AS_IT_IS).scalar():
             yield self.otherwise
+
+
+def routine_facts(routine: Routine) -> list[Fact]:
+    """The routine is there as it should be, and not everybody's where it acts as the owner."""
+    is_there = RoutineIs(accepted=(routine,))
+    if not acts_as_owner(routine):
+        return [is_there]
+    return [
+        is_there,
+        Holds(
+            query="SELECT NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace ="
+            f" to_regnamespace('ledger') AND proname = {literal(routine.name)}"
+            " AND has_function_privilege('public', oid, 'EXECUTE'))",
+            otherwise=f"routine {routine.name} acts as the ledger's owner, and PUBLIC may execute"
+            " it; revoke that",
+        ),
+    ]

@@ -119,3 +119,62 @@ class View:
 
     name: str
     query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendOnly:
+    """Rows of the table ``name`` are added, and never changed or removed, whoever asks."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowPolicy:
+    """A role that reads the table ``name`` sees its users' rows in it, whatever it was granted.
+
+    A grant adds a policy of the role's own where its kind sees, or writes, more.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrentIndex:
+    """An index of an ordinary table, built without stopping writers, and statistics after it."""
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    include: tuple[str, ...] = ()
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Where deltas are folded into: ``measures`` of them, by bucket and ``keys``."""
+
+    name: str
+    bucket: timedelta
+    keys: tuple[str, ...]
+    measures: tuple[str, ...]
+    element: str | None = None
+    """A column of arrays in the deltas: each of its elements is a key, and counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSums:
+    """Sums over the append-only table ``table``, right at the moment a row is in.
+
+    Each insert appends its own sums, by hour and ``keys``, to the table ``name``; they are
+    folded later, and readers add both. Nobody waits for anybody, as no row is updated.
+    """
+
+    name: str
+    table: str
+    contributions: str
+    """SELECT of ``moment``, the keys, and what the measures sum, from the rows `inserted`."""
+    keys: tuple[tuple[str, str], ...]
+    """(column, type)."""
+    measures: tuple[tuple[str, str, str], ...]
+    """(column, type, SQL aggregate over the contributions)."""
+    folds: tuple[Fold, ...]

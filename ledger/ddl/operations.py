@@ -17,7 +17,9 @@ from alembic.operations import MigrateOperation, Operations
 from ledger.ddl import postgres, timescale
 from ledger.ddl.losses import refuse_or_foresee, refuse_rollup_loss
 from ledger.ddl.objects import (
+    AppendOnly,
     Columnstore,
+    ConcurrentIndex,
     CoveringIndex,
     DatabaseObject,
     LatencyFunctions,
@@ -25,6 +27,8 @@ from ledger.ddl.objects import (
     Retention,
     Rollup,
     Routine,
+    RowPolicy,
+    RunningSums,
     TimeSeries,
     View,
 )
@@ -48,6 +52,10 @@ VERBS: dict[type[Any], tuple[str, str]] = {
     Columnstore: ("set_columnstore", "drop_columnstore"),
     Retention: ("set_retention", "drop_retention"),
     View: ("create_view", "drop_view"),
+    AppendOnly: ("make_append_only", "drop_append_only"),
+    RowPolicy: ("create_row_policy", "drop_row_policy"),
+    RunningSums: ("create_running_sums", "drop_running_sums"),
+    ConcurrentIndex: ("create_concurrent_index", "drop_concurrent_index"),
 }
 
 
@@ -140,6 +148,8 @@ def _render(context: AutogenContext, operation: ChangeObject) -> str:
     """The operation as a line of a generated revision."""
     context.imports.add("from datetime import timedelta")
     verb, target = operation.verb_and_object()
+    if isinstance(target, RunningSums):
+        context.imports.add("from ledger.ddl.objects import Fold")
     described = [
         f"{field.name}={_text(getattr(target, field.name))}"
         for field in fields(target)  # type: ignore[arg-type]  # every object is a dataclass

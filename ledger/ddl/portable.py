@@ -1,19 +1,28 @@
-"""What is the same on both storages: routines, views, the functions of latencies."""
+"""What is the same on both storages: routines, views, latencies, ordinary tables and indexes."""
 
 from __future__ import annotations
 
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
-from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs
+from ledger.ddl import append_only, concurrent_indexes, row_policies, running_sums
+from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs, routine_facts
 from ledger.ddl.latency_functions import (
     aggregate_facts,
     create_aggregates,
     drop_aggregates,
     latency_routines,
 )
-from ledger.ddl.objects import LatencyFunctions, Routine, View
-from ledger.ddl.routines import acts_as_owner, create_routine, drop_routine, make_routine
+from ledger.ddl.objects import (
+    AppendOnly,
+    ConcurrentIndex,
+    LatencyFunctions,
+    Routine,
+    RowPolicy,
+    RunningSums,
+    View,
+)
+from ledger.ddl.routines import create_routine, drop_routine, make_routine
 from ledger.ddl.steps import Step, literal
 
 if TYPE_CHECKING:
@@ -57,26 +66,24 @@ def _(target: LatencyFunctions, rendering: Rendering) -> list[Fact]:
     ]
 
 
+@facts.register(AppendOnly)
+def _(target: AppendOnly, rendering: Rendering) -> list[Fact]:
+    return append_only.facts(target)
+
+
+@facts.register(RowPolicy)
+def _(target: RowPolicy, rendering: Rendering) -> list[Fact]:
+    return row_policies.facts(target)
+
+
+@facts.register(RunningSums)
+def _(target: RunningSums, rendering: Rendering) -> list[Fact]:
+    return running_sums.facts(target)
+
+
 @facts.register(View)
 def _(target: View, rendering: Rendering) -> list[Fact]:
     return [ViewIs(name=target.name, query=target.query, is_barrier=True)]
-
-
-def routine_facts(routine: Routine) -> list[Fact]:
-    """The routine is there as it should be, and not everybody's where it acts as the owner."""
-    is_there = RoutineIs(accepted=(routine,))
-    if not acts_as_owner(routine):
-        return [is_there]
-    return [
-        is_there,
-        Holds(
-            query="SELECT NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace ="
-            f" to_regnamespace('ledger') AND proname = {literal(routine.name)}"
-            " AND has_function_privilege('public', oid, 'EXECUTE'))",
-            otherwise=f"routine {routine.name} acts as the ledger's owner, and PUBLIC may execute"
-            " it; revoke that",
-        ),
-    ]
 
 
 @create.register(Routine)
@@ -103,6 +110,46 @@ def _(target: LatencyFunctions, rendering: Rendering) -> list[Step]:
         *drop_aggregates(rendering),
         *(drop_routine(routine.name) for routine in reversed(latency_routines(rendering))),
     ]
+
+
+@create.register(AppendOnly)
+def _(target: AppendOnly, rendering: Rendering) -> list[Step]:
+    return append_only.create(target)
+
+
+@drop.register(AppendOnly)
+def _(target: AppendOnly, rendering: Rendering) -> list[Step]:
+    return append_only.drop(target)
+
+
+@create.register(RowPolicy)
+def _(target: RowPolicy, rendering: Rendering) -> list[Step]:
+    return row_policies.create(target)
+
+
+@drop.register(RowPolicy)
+def _(target: RowPolicy, rendering: Rendering) -> list[Step]:
+    return row_policies.drop(target)
+
+
+@create.register(ConcurrentIndex)
+def _(target: ConcurrentIndex, rendering: Rendering) -> list[Step]:
+    return concurrent_indexes.create(target)
+
+
+@drop.register(ConcurrentIndex)
+def _(target: ConcurrentIndex, rendering: Rendering) -> list[Step]:
+    return concurrent_indexes.drop(target)
+
+
+@create.register(RunningSums)
+def _(target: RunningSums, rendering: Rendering) -> list[Step]:
+    return running_sums.create(target)
+
+
+@drop.register(RunningSums)
+def _(target: RunningSums, rendering: Rendering) -> list[Step]:
+    return running_sums.drop(target)
 
 
 @create.register(View)

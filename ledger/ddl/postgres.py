@@ -13,7 +13,7 @@ from ledger.ddl import (
     touch_log,
     wishes,
 )
-from ledger.ddl.facts import Fact, Holds, RoutineIs, TableIs, TriggerIs, ViewIs
+from ledger.ddl.facts import Fact, Holds, RoutineIs, TableIs, TriggerIs, ViewIs, routine_facts
 from ledger.ddl.objects import (
     Columnstore,
     CoveringIndex,
@@ -133,7 +133,7 @@ def _(target: TimeSeries, rendering: Rendering) -> list[Fact]:
             f" WHERE oid = to_regclass('ledger.{target.name}')",
             otherwise=f"{target.name} is not partitioned",
         ),
-        *portable.routine_facts(partitions.ensure_days(target)),
+        *routine_facts(partitions.ensure_days(target)),
     ]
 
 
@@ -145,7 +145,7 @@ def _(target: Rollup, rendering: Rendering) -> list[Fact]:
         triggers = touch_log.triggers(series)
         log = [
             TableIs(name=f"{series}_touched", statements=touch_log.table(series)),
-            *(fact for _, routine in triggers.values() for fact in portable.routine_facts(routine)),
+            *(fact for _, routine in triggers.values() for fact in routine_facts(routine)),
             *(
                 # Not ALWAYS: a replica's or a restore's replay must not fire them.
                 TriggerIs(

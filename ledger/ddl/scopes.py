@@ -10,6 +10,8 @@ from typing import Final
 
 from ledger.ddl.objects import Routine, View
 from ledger.ddl.search_path import FIXED
+from ledger.models.base import Base
+from ledger.models.billing import TokenUsage
 from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
 
 MY_SCOPES: Final = "SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user"
@@ -79,13 +81,15 @@ def _rollup_columns() -> str:
     return ", ".join(["bucket", *KEYS, *MEASURES, average, *percentiles, "latency_sketch"])
 
 
-def _request_columns() -> str:
-    names = (column.name for column in LLMRequest.__table__.columns)
+def _columns(model: type[Base]) -> str:
+    names = (column.name for column in model.__table__.columns)
     return ", ".join(f'"{name}"' if name == "timestamp" else name for name in names)
 
 
 VISIBLE: Final = (
-    _visible("visible_requests", LLMRequest.__tablename__, _request_columns()),
+    _visible("visible_requests", LLMRequest.__tablename__, _columns(LLMRequest)),
     _visible("visible_metrics_1m", MINUTE_ROLLUP, _rollup_columns()),
     _visible("visible_metrics_1h", HOUR_ROLLUP, _rollup_columns()),
 )
+
+VISIBLE_USAGE: Final = _visible("visible_usage", TokenUsage.__tablename__, _columns(TokenUsage))

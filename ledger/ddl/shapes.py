@@ -44,6 +44,7 @@ UNION ALL SELECT 'row level security', 'enabled' FROM pg_class
 WHERE oid = to_regclass(:table) AND relrowsecurity"""
 )
 
+_REFERRED = re.compile(r"\bREFERENCES (ledger|pg_temp(_\d+)?)\.")
 _PLACE = re.compile(r" ON (ONLY )?(\w+\.)?\w+ USING ")
 
 
@@ -52,7 +53,10 @@ def shape_of(connection: Connection, table: str) -> dict[str, str]:
     parameters = {"table": table}
     shape: dict[str, str] = {}
     for statement in (_COLUMNS, _CONSTRAINTS, _RULES):
-        shape |= {row[0]: row[1] for row in connection.execute(statement, parameters)}
+        shape |= {
+            part: _REFERRED.sub("REFERENCES ", words)
+            for part, words in connection.execute(statement, parameters)
+        }
     return shape | indexes_of(connection, table)
 
 

@@ -13,6 +13,9 @@ SCHEMA: Final = "ledger"
 Money: Final = Numeric(24, 12)
 """US dollars: exact, to a millionth of a millionth, up to a million million."""
 
+Multiplier: Final = Numeric(12, 6)
+"""What a cost is multiplied by to be charged."""
+
 Moment: Final = TIMESTAMP(timezone=True, precision=3)
 """A moment to the millisecond, as a UUIDv7 holds it."""
 

@@ -13,7 +13,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 
 from ledger.ddl.losses import refuse_losses
-from ledger.ddl.objects import DatabaseObject, Retention, View
+from ledger.ddl.objects import DatabaseObject, Fold, Retention, View
 from ledger.ddl.operations import VERBS, ChangeObject
 from ledger.ddl.steps import Step, interval, literal, run
 from tests.golden import objects
@@ -36,12 +36,14 @@ def rendered(operation: ChangeObject) -> str:
     context = AutogenContext(MigrationContext.configure(dialect_name="postgresql"))
     text = renderers.dispatch(operation)(context, operation)
     assert "from datetime import timedelta" in context.imports
+    needs_fold = "Fold(" in text
+    assert ("from ledger.ddl.objects import Fold" in context.imports) is needs_fold
     return str(text)
 
 
 def read_back(line: str) -> ChangeObject:
     op = Recorder()
-    exec(line, {"op": op, "timedelta": timedelta})
+    exec(line, {"op": op, "timedelta": timedelta, "Fold": Fold})
     [operation] = op.invoked
     assert isinstance(operation, ChangeObject)
     return operation

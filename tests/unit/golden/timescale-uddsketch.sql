@@ -487,6 +487,286 @@ CREATE OR REPLACE VIEW ledger.visible_metrics_1h WITH (security_barrier) AS SELE
 -- drop View visible_metrics_1h
 DROP VIEW IF EXISTS ledger.visible_metrics_1h;
 
+-- create AppendOnly tiers
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE TRIGGER tiers_keeps_rows BEFORE UPDATE OR DELETE ON ledger.tiers FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.tiers ENABLE ALWAYS TRIGGER tiers_keeps_rows;
+CREATE OR REPLACE TRIGGER tiers_refuses_change BEFORE UPDATE OR DELETE ON ledger.tiers FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.tiers ENABLE ALWAYS TRIGGER tiers_refuses_change;
+CREATE OR REPLACE TRIGGER tiers_refuses_truncate BEFORE TRUNCATE ON ledger.tiers FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.tiers ENABLE ALWAYS TRIGGER tiers_refuses_truncate;
+
+-- drop AppendOnly tiers
+DROP TRIGGER IF EXISTS tiers_keeps_rows ON ledger.tiers;
+DROP TRIGGER IF EXISTS tiers_refuses_change ON ledger.tiers;
+DROP TRIGGER IF EXISTS tiers_refuses_truncate ON ledger.tiers;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+
+-- create AppendOnly model_prices
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE TRIGGER model_prices_keeps_rows BEFORE UPDATE OR DELETE ON ledger.model_prices FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_keeps_rows;
+CREATE OR REPLACE TRIGGER model_prices_refuses_change BEFORE UPDATE OR DELETE ON ledger.model_prices FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_refuses_change;
+CREATE OR REPLACE TRIGGER model_prices_refuses_truncate BEFORE TRUNCATE ON ledger.model_prices FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_refuses_truncate;
+
+-- drop AppendOnly model_prices
+DROP TRIGGER IF EXISTS model_prices_keeps_rows ON ledger.model_prices;
+DROP TRIGGER IF EXISTS model_prices_refuses_change ON ledger.model_prices;
+DROP TRIGGER IF EXISTS model_prices_refuses_truncate ON ledger.model_prices;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+
+-- create AppendOnly token_usage_ledger
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE TRIGGER token_usage_ledger_keeps_rows BEFORE UPDATE OR DELETE ON ledger.token_usage_ledger FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_keeps_rows;
+CREATE OR REPLACE TRIGGER token_usage_ledger_refuses_change BEFORE UPDATE OR DELETE ON ledger.token_usage_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_refuses_change;
+CREATE OR REPLACE TRIGGER token_usage_ledger_refuses_truncate BEFORE TRUNCATE ON ledger.token_usage_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_refuses_truncate;
+
+-- drop AppendOnly token_usage_ledger
+DROP TRIGGER IF EXISTS token_usage_ledger_keeps_rows ON ledger.token_usage_ledger;
+DROP TRIGGER IF EXISTS token_usage_ledger_refuses_change ON ledger.token_usage_ledger;
+DROP TRIGGER IF EXISTS token_usage_ledger_refuses_truncate ON ledger.token_usage_ledger;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+
+-- create RowPolicy token_usage_ledger
+ALTER TABLE ledger.token_usage_ledger ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_users ON ledger.token_usage_ledger;
+CREATE POLICY of_users ON ledger.token_usage_ledger FOR SELECT USING (user_id = ANY ((SELECT ledger.scoped_users())::uuid[]));
+
+-- drop RowPolicy token_usage_ledger
+DROP POLICY IF EXISTS of_users ON ledger.token_usage_ledger;
+ALTER TABLE ledger.token_usage_ledger DISABLE ROW LEVEL SECURITY;
+
+-- create Routine usage_by_key
+CREATE OR REPLACE FUNCTION ledger.usage_by_key(user_ids uuid[], request_ids text[]) RETURNS SETOF ledger.token_usage_ledger LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT u.* FROM unnest(user_ids, request_ids) AS k(user_id, request_id)
+CROSS JOIN LATERAL (
+  SELECT * FROM ledger.token_usage_ledger s
+  WHERE s.user_id = k.user_id AND s.request_id = k.request_id OFFSET 0) AS u
+$function$;
+REVOKE ALL ON ROUTINE ledger.usage_by_key FROM PUBLIC;
+
+-- drop Routine usage_by_key
+DROP ROUTINE IF EXISTS ledger.usage_by_key;
+
+-- create View visible_usage
+CREATE OR REPLACE VIEW ledger.visible_usage WITH (security_barrier) AS SELECT * FROM (SELECT user_id, id, request_id, kind, adjusts_id, adjusts_created_at, provider_id, model_id, operation, project_id, status, tier, service_tier, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, usage_source, latency_ms, pricing_status, unpriced_reason, price_id, vendor_cost, margin_multiplier, credit_value_usd, credits_deducted, charge_usd, gross_margin_usd, created_at, recorded_at, attributes FROM ledger.token_usage_ledger WHERE user_id = ANY ((SELECT ledger.scoped_users())::uuid[]) UNION ALL SELECT user_id, id, request_id, kind, adjusts_id, adjusts_created_at, provider_id, model_id, operation, project_id, status, tier, service_tier, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, usage_source, latency_ms, pricing_status, unpriced_reason, price_id, vendor_cost, margin_multiplier, credit_value_usd, credits_deducted, charge_usd, gross_margin_usd, created_at, recorded_at, attributes FROM ledger.token_usage_ledger WHERE (SELECT ledger.sees_all())) AS visible;
+
+-- drop View visible_usage
+DROP VIEW IF EXISTS ledger.visible_usage;
+
+-- create RunningSums token_usage_deltas
+CREATE TABLE IF NOT EXISTS ledger.token_usage_deltas (hour timestamptz NOT NULL, provider_id uuid NOT NULL, model_id text NOT NULL, status text NOT NULL, tier text NOT NULL, requests bigint NOT NULL, unpriced_requests bigint NOT NULL, input_tokens numeric(38) NOT NULL, output_tokens numeric(38) NOT NULL, vendor_cost numeric(38, 12) NOT NULL, charge_usd numeric(38, 12) NOT NULL, credits_deducted numeric(38) NOT NULL, corrected_vendor_cost numeric(38, 12) NOT NULL, corrected_charge_usd numeric(38, 12) NOT NULL, corrected_credits_deducted numeric(38) NOT NULL, restated_vendor_cost numeric(38, 12) NOT NULL, restated_charge_usd numeric(38, 12) NOT NULL, restated_credits_deducted numeric(38) NOT NULL, cost_bins smallint[] NOT NULL) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX IF NOT EXISTS token_usage_deltas_idx ON ledger.token_usage_deltas (hour);
+CREATE TABLE IF NOT EXISTS ledger.token_usage_hours (bucket timestamptz NOT NULL, provider_id uuid NOT NULL, status text NOT NULL, requests bigint NOT NULL, unpriced_requests bigint NOT NULL, input_tokens numeric(38) NOT NULL, output_tokens numeric(38) NOT NULL, vendor_cost numeric(38, 12) NOT NULL, charge_usd numeric(38, 12) NOT NULL, credits_deducted numeric(38) NOT NULL, corrected_vendor_cost numeric(38, 12) NOT NULL, corrected_charge_usd numeric(38, 12) NOT NULL, corrected_credits_deducted numeric(38) NOT NULL, restated_vendor_cost numeric(38, 12) NOT NULL, restated_charge_usd numeric(38, 12) NOT NULL, restated_credits_deducted numeric(38) NOT NULL, CONSTRAINT token_usage_hours_pkey PRIMARY KEY (bucket, provider_id, status));
+CREATE TABLE IF NOT EXISTS ledger.token_usage_days (bucket timestamptz NOT NULL, provider_id uuid NOT NULL, model_id text NOT NULL, status text NOT NULL, tier text NOT NULL, requests bigint NOT NULL, unpriced_requests bigint NOT NULL, input_tokens numeric(38) NOT NULL, output_tokens numeric(38) NOT NULL, vendor_cost numeric(38, 12) NOT NULL, charge_usd numeric(38, 12) NOT NULL, credits_deducted numeric(38) NOT NULL, corrected_vendor_cost numeric(38, 12) NOT NULL, corrected_charge_usd numeric(38, 12) NOT NULL, corrected_credits_deducted numeric(38) NOT NULL, restated_vendor_cost numeric(38, 12) NOT NULL, restated_charge_usd numeric(38, 12) NOT NULL, restated_credits_deducted numeric(38) NOT NULL, CONSTRAINT token_usage_days_pkey PRIMARY KEY (bucket, provider_id, model_id, status, tier));
+CREATE TABLE IF NOT EXISTS ledger.token_usage_costs (bucket timestamptz NOT NULL, provider_id uuid NOT NULL, model_id text NOT NULL, status text NOT NULL, tier text NOT NULL, bin smallint NOT NULL, requests bigint NOT NULL, CONSTRAINT token_usage_costs_pkey PRIMARY KEY (bucket, provider_id, model_id, status, tier, bin));
+CREATE TABLE IF NOT EXISTS ledger.token_usage_all_costs (bucket timestamptz NOT NULL, status text NOT NULL, bin smallint NOT NULL, requests bigint NOT NULL, CONSTRAINT token_usage_all_costs_pkey PRIMARY KEY (bucket, status, bin));
+CREATE OR REPLACE FUNCTION ledger.append_token_usage_deltas() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  INSERT INTO ledger.token_usage_deltas
+  SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), provider_id, model_id, status, tier, count(*) FILTER (WHERE part = 'made'), count(*) FILTER (WHERE part = 'made' AND pricing_status = 'unpriced'), sum(input_tokens), sum(output_tokens), coalesce(sum(vendor_cost) FILTER (WHERE part = 'made'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'made'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'made'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'restated'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'restated'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'restated'), 0), coalesce(array_agg(cost_bin) FILTER (WHERE part = 'made' AND cost_bin IS NOT NULL), '{}')
+FROM (SELECT created_at AS moment, provider_id, model_id, status, tier,
+  CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
+  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted,
+  CASE WHEN vendor_cost > 0 THEN ceil(48 * log(vendor_cost::double precision))
+    WHEN vendor_cost = 0 THEN -32768 END::smallint AS cost_bin
+FROM inserted
+UNION ALL
+SELECT adjusts_created_at, provider_id, model_id, status, tier, 'restated', pricing_status,
+  0, 0, vendor_cost, charge_usd, credits_deducted, NULL
+FROM inserted WHERE kind <> 'usage') AS contributed GROUP BY 1, provider_id, model_id, status, tier;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.append_token_usage_deltas FROM PUBLIC;
+CREATE OR REPLACE TRIGGER token_usage_ledger_adds_to_sums AFTER INSERT ON ledger.token_usage_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.append_token_usage_deltas();
+CREATE OR REPLACE FUNCTION ledger.fold_token_usage_deltas() RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  taken_count integer;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock('ledger.token_usage_deltas'::regclass::oid::bigint) THEN
+    RETURN 0;
+  END IF;
+  WITH taken AS MATERIALIZED (
+    DELETE FROM ledger.token_usage_deltas WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM ledger.token_usage_deltas LIMIT 200000))
+    RETURNING *),
+folded_0 AS (
+  INSERT INTO ledger.token_usage_hours AS total (bucket, provider_id, status, requests, unpriced_requests, input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted, corrected_vendor_cost, corrected_charge_usd, corrected_credits_deducted, restated_vendor_cost, restated_charge_usd, restated_credits_deducted)
+  SELECT date_bin('3600 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), provider_id, status, sum(requests), sum(unpriced_requests), sum(input_tokens), sum(output_tokens), sum(vendor_cost), sum(charge_usd), sum(credits_deducted), sum(corrected_vendor_cost), sum(corrected_charge_usd), sum(corrected_credits_deducted), sum(restated_vendor_cost), sum(restated_charge_usd), sum(restated_credits_deducted)
+  FROM taken
+  GROUP BY 1, provider_id, status ORDER BY 1, provider_id, status
+  ON CONFLICT (bucket, provider_id, status) DO UPDATE SET requests = total.requests + excluded.requests, unpriced_requests = total.unpriced_requests + excluded.unpriced_requests, input_tokens = total.input_tokens + excluded.input_tokens, output_tokens = total.output_tokens + excluded.output_tokens, vendor_cost = total.vendor_cost + excluded.vendor_cost, charge_usd = total.charge_usd + excluded.charge_usd, credits_deducted = total.credits_deducted + excluded.credits_deducted, corrected_vendor_cost = total.corrected_vendor_cost + excluded.corrected_vendor_cost, corrected_charge_usd = total.corrected_charge_usd + excluded.corrected_charge_usd, corrected_credits_deducted = total.corrected_credits_deducted + excluded.corrected_credits_deducted, restated_vendor_cost = total.restated_vendor_cost + excluded.restated_vendor_cost, restated_charge_usd = total.restated_charge_usd + excluded.restated_charge_usd, restated_credits_deducted = total.restated_credits_deducted + excluded.restated_credits_deducted),
+folded_1 AS (
+  INSERT INTO ledger.token_usage_days AS total (bucket, provider_id, model_id, status, tier, requests, unpriced_requests, input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted, corrected_vendor_cost, corrected_charge_usd, corrected_credits_deducted, restated_vendor_cost, restated_charge_usd, restated_credits_deducted)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), provider_id, model_id, status, tier, sum(requests), sum(unpriced_requests), sum(input_tokens), sum(output_tokens), sum(vendor_cost), sum(charge_usd), sum(credits_deducted), sum(corrected_vendor_cost), sum(corrected_charge_usd), sum(corrected_credits_deducted), sum(restated_vendor_cost), sum(restated_charge_usd), sum(restated_credits_deducted)
+  FROM taken
+  GROUP BY 1, provider_id, model_id, status, tier ORDER BY 1, provider_id, model_id, status, tier
+  ON CONFLICT (bucket, provider_id, model_id, status, tier) DO UPDATE SET requests = total.requests + excluded.requests, unpriced_requests = total.unpriced_requests + excluded.unpriced_requests, input_tokens = total.input_tokens + excluded.input_tokens, output_tokens = total.output_tokens + excluded.output_tokens, vendor_cost = total.vendor_cost + excluded.vendor_cost, charge_usd = total.charge_usd + excluded.charge_usd, credits_deducted = total.credits_deducted + excluded.credits_deducted, corrected_vendor_cost = total.corrected_vendor_cost + excluded.corrected_vendor_cost, corrected_charge_usd = total.corrected_charge_usd + excluded.corrected_charge_usd, corrected_credits_deducted = total.corrected_credits_deducted + excluded.corrected_credits_deducted, restated_vendor_cost = total.restated_vendor_cost + excluded.restated_vendor_cost, restated_charge_usd = total.restated_charge_usd + excluded.restated_charge_usd, restated_credits_deducted = total.restated_credits_deducted + excluded.restated_credits_deducted),
+folded_2 AS (
+  INSERT INTO ledger.token_usage_costs AS total (bucket, provider_id, model_id, status, tier, bin, requests)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), provider_id, model_id, status, tier, bin, count(*)
+  FROM taken, unnest(cost_bins) AS bin
+  GROUP BY 1, provider_id, model_id, status, tier, bin ORDER BY 1, provider_id, model_id, status, tier, bin
+  ON CONFLICT (bucket, provider_id, model_id, status, tier, bin) DO UPDATE SET requests = total.requests + excluded.requests),
+folded_3 AS (
+  INSERT INTO ledger.token_usage_all_costs AS total (bucket, status, bin, requests)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), status, bin, count(*)
+  FROM taken, unnest(cost_bins) AS bin
+  GROUP BY 1, status, bin ORDER BY 1, status, bin
+  ON CONFLICT (bucket, status, bin) DO UPDATE SET requests = total.requests + excluded.requests)
+  SELECT count(*) INTO taken_count FROM taken;
+  RETURN taken_count;
+END
+$function$;
+INSERT INTO ledger.token_usage_deltas SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), provider_id, model_id, status, tier, count(*) FILTER (WHERE part = 'made'), count(*) FILTER (WHERE part = 'made' AND pricing_status = 'unpriced'), sum(input_tokens), sum(output_tokens), coalesce(sum(vendor_cost) FILTER (WHERE part = 'made'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'made'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'made'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'restated'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'restated'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'restated'), 0), coalesce(array_agg(cost_bin) FILTER (WHERE part = 'made' AND cost_bin IS NOT NULL), '{}')
+FROM (SELECT created_at AS moment, provider_id, model_id, status, tier,
+  CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
+  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted,
+  CASE WHEN vendor_cost > 0 THEN ceil(48 * log(vendor_cost::double precision))
+    WHEN vendor_cost = 0 THEN -32768 END::smallint AS cost_bin
+FROM ledger.token_usage_ledger
+UNION ALL
+SELECT adjusts_created_at, provider_id, model_id, status, tier, 'restated', pricing_status,
+  0, 0, vendor_cost, charge_usd, credits_deducted, NULL
+FROM ledger.token_usage_ledger WHERE kind <> 'usage') AS contributed GROUP BY 1, provider_id, model_id, status, tier;
+
+-- drop RunningSums token_usage_deltas
+DROP TRIGGER IF EXISTS token_usage_ledger_adds_to_sums ON ledger.token_usage_ledger;
+DROP ROUTINE IF EXISTS ledger.fold_token_usage_deltas;
+DROP ROUTINE IF EXISTS ledger.append_token_usage_deltas;
+DROP TABLE IF EXISTS ledger.token_usage_deltas;
+DROP TABLE IF EXISTS ledger.token_usage_hours;
+DROP TABLE IF EXISTS ledger.token_usage_days;
+DROP TABLE IF EXISTS ledger.token_usage_costs;
+DROP TABLE IF EXISTS ledger.token_usage_all_costs;
+
+-- create ConcurrentIndex idx_token_usage_analytics
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_analytics' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_analytics') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_analytics ON ledger.token_usage_ledger (user_id, created_at) INCLUDE (provider_id, model_id, status, tier, vendor_cost, charge_usd, credits_deducted, input_tokens, output_tokens) WHERE kind = 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_analytics
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_analytics';
+
+-- create ConcurrentIndex idx_token_usage_corrected
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_corrected' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_corrected') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_corrected ON ledger.token_usage_ledger (user_id, adjusts_id) WHERE kind <> 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_corrected
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_corrected';
+
+-- create ConcurrentIndex idx_token_usage_corrections
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_corrections' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_corrections') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_corrections ON ledger.token_usage_ledger (created_at) WHERE kind <> 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_corrections
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_corrections';
+
+-- create ConcurrentIndex idx_token_usage_project
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_project' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_project') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_project ON ledger.token_usage_ledger (project_id, created_at) WHERE project_id IS NOT NULL$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_project
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_project';
+
+-- create ConcurrentIndex idx_token_usage_restated
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_restated' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_restated') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_restated ON ledger.token_usage_ledger (adjusts_created_at) WHERE kind <> 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_restated
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_restated';
+
+-- create ConcurrentIndex idx_token_usage_success
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_success' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_success') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_success ON ledger.token_usage_ledger (created_at) INCLUDE (provider_id, vendor_cost, charge_usd, credits_deducted, input_tokens, output_tokens) WHERE status = 'success' AND kind = 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_success
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_success';
+
+-- create ConcurrentIndex idx_token_usage_unpriced
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_unpriced' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_unpriced') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_unpriced ON ledger.token_usage_ledger (created_at) WHERE pricing_status = 'unpriced'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_unpriced
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_unpriced';
+
+-- create ConcurrentIndex idx_token_usage_unsuccessful
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_unsuccessful' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_unsuccessful') AND NOT indisvalid;
+-- (outside a transaction, its rows are run, patiently)
+SELECT $$CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_token_usage_unsuccessful ON ledger.token_usage_ledger (created_at) INCLUDE (provider_id, status, vendor_cost, charge_usd, credits_deducted, input_tokens, output_tokens) WHERE status <> 'success' AND kind = 'usage'$$;
+-- (outside a transaction)
+ANALYZE ledger.token_usage_ledger;
+
+-- drop ConcurrentIndex idx_token_usage_unsuccessful
+-- (outside a transaction, its rows are run, patiently)
+SELECT 'DROP INDEX CONCURRENTLY IF EXISTS ledger.idx_token_usage_unsuccessful';
+
 -- create CoveringIndex llm_requests_category_idx
 -- (outside a transaction, its rows are run)
 SELECT 'DROP INDEX ledger.llm_requests_category_idx' FROM pg_index WHERE indexrelid = to_regclass('ledger.llm_requests_category_idx') AND NOT indisvalid;

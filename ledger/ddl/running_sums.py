@@ -1,0 +1,186 @@
+"""Sums that are kept by deltas: appended by each insert, folded now and then, read as both.
+
+An insert only appends: no upsert, so no order of locks to get wrong, no row that all writers
+update, and nobody waits for somebody's open transaction. Folding takes deltas and adds them
+up in one statement: two would show readers the same calls twice or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ledger.ddl.aggregates import EPOCH
+from ledger.ddl.facts import Fact, TableIs, TriggerIs, routine_facts
+from ledger.ddl.objects import Routine
+from ledger.ddl.routines import create_routine, drop_routine, make_routine
+from ledger.ddl.search_path import FIXED
+from ledger.ddl.steps import Step, seconds
+
+if TYPE_CHECKING:
+    from ledger.ddl.objects import Fold, RunningSums
+
+MOST_FOLDED = 200_000
+"""Deltas that one statement takes, so that a backlog is not one transaction."""
+
+
+def trigger_name(target: RunningSums) -> str:
+    """The trigger that appends."""
+    return f"{target.table}_adds_to_sums"
+
+
+def create(target: RunningSums) -> list[Step]:
+    """Make the tables, have deltas appended, and sum the rows that were there before."""
+    return [
+        *(Step(sql=sql) for statements in _tables(target).values() for sql in statements),
+        *make_routine(_append(target)),
+        Step(sql=_trigger(target)),
+        create_routine(_fold(target)),
+        Step(sql=f"INSERT INTO ledger.{target.name} {_summed(target, f'ledger.{target.table}')}"),
+    ]
+
+
+def drop(target: RunningSums) -> list[Step]:
+    """Take all of it away: the rows themselves say what it summed."""
+    return [
+        Step(sql=f"DROP TRIGGER IF EXISTS {trigger_name(target)} ON ledger.{target.table}"),
+        drop_routine(_fold(target).name),
+        drop_routine(_append(target).name),
+        *(Step(sql=f"DROP TABLE IF EXISTS ledger.{name}") for name in _tables(target)),
+    ]
+
+
+def facts(target: RunningSums) -> list[Fact]:
+    """Tables, trigger and routines are as they should be."""
+    return [
+        *(TableIs(name=name, statements=made) for name, made in _tables(target).items()),
+        *routine_facts(_append(target)),
+        *routine_facts(_fold(target)),
+        # Not ALWAYS: a replica's or a restore's replay brings the deltas, too.
+        TriggerIs(
+            table=target.table, name=trigger_name(target), statement=_trigger(target), enabled="O"
+        ),
+    ]
+
+
+def table_names(target: RunningSums) -> list[str]:
+    """The deltas, and what they are folded into."""
+    return [target.name, *(fold.name for fold in target.folds)]
+
+
+def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
+    types = dict(target.keys)
+    measures = {name: kind for name, kind, _ in target.measures}
+    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in {**types, **measures}.items())
+    deltas = (
+        (
+            f"CREATE TABLE IF NOT EXISTS ledger.{target.name}"
+            f" (hour timestamptz NOT NULL, {columns})"
+            # Rows that come and go: what is dead is read with what is not.
+            " WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0)"
+        ),
+        f"CREATE INDEX IF NOT EXISTS {target.name}_idx ON ledger.{target.name} (hour)",
+    )
+    tables: dict[str, tuple[str, ...]] = {target.name: deltas}
+    for fold in target.folds:
+        keys = {name: types.get(name, "smallint") for name in _keys(fold)}
+        summed = {name: measures.get(name, "bigint") for name in _measures(fold)}
+        columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in {**keys, **summed}.items())
+        tables[fold.name] = (
+            (
+                f"CREATE TABLE IF NOT EXISTS ledger.{fold.name} (bucket timestamptz NOT NULL,"
+                f" {columns}, CONSTRAINT {fold.name}_pkey PRIMARY KEY (bucket, {', '.join(keys)}))"
+            ),
+        )
+    return tables
+
+
+def _keys(fold: Fold) -> tuple[str, ...]:
+    return fold.keys if fold.element is None else (*fold.keys, "bin")
+
+
+def _measures(fold: Fold) -> tuple[str, ...]:
+    return fold.measures if fold.element is None else ("requests",)
+
+
+def _summed(target: RunningSums, rows: str) -> str:
+    """The sums of some rows of the table, as deltas."""
+    keys = ", ".join(name for name, _ in target.keys)
+    measures = ", ".join(aggregate for _, _, aggregate in target.measures)
+    contributions = target.contributions.replace("FROM inserted", f"FROM {rows}")
+    return (
+        f"SELECT date_bin('1 hour', moment, {EPOCH}), {keys}, {measures}\n"
+        f"FROM ({contributions}) AS contributed GROUP BY 1, {keys}"
+    )
+
+
+def _append(target: RunningSums) -> Routine:
+    """Appends what an insert adds; as the owner, so that a writer needs no right on the sums."""
+    return Routine(
+        name=f"append_{target.name}",
+        arguments="",
+        definition=f"""RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+{FIXED} AS $function$
+BEGIN
+  INSERT INTO ledger.{target.name}
+  {_summed(target, "inserted")};
+  RETURN NULL;
+END
+$function$""",
+    )
+
+
+def _trigger(target: RunningSums) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {trigger_name(target)} AFTER INSERT"
+        f" ON ledger.{target.table} REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT"
+        f" EXECUTE FUNCTION ledger.{_append(target).name}()"
+    )
+
+
+def _fold(target: RunningSums) -> Routine:
+    """Folds some deltas and says how many; none where another session is at it.
+
+    In the order of keys, though there is one folder at a time: a fold into a table that
+    somebody repairs by hand must not deadlock with him.
+    """
+    folded = ",\n".join(
+        f"folded_{number} AS (\n{_folding(fold)})" for number, fold in enumerate(target.folds)
+    )
+    return Routine(
+        name=f"fold_{target.name}",
+        arguments="",
+        definition=f"""RETURNS integer LANGUAGE plpgsql
+{FIXED} AS $function$
+DECLARE
+  taken_count integer;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock('ledger.{target.name}'::regclass::oid::bigint) THEN
+    RETURN 0;
+  END IF;
+  WITH taken AS MATERIALIZED (
+    DELETE FROM ledger.{target.name} WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM ledger.{target.name} LIMIT {MOST_FOLDED}))
+    RETURNING *),
+{folded}
+  SELECT count(*) INTO taken_count FROM taken;
+  RETURN taken_count;
+END
+$function$""",
+    )
+
+
+def _folding(fold: Fold) -> str:
+    """The statement that adds what was taken to one table."""
+    keys, measures = ", ".join(_keys(fold)), _measures(fold)
+    bucket = f"date_bin('{seconds(fold.bucket)} seconds', hour, {EPOCH})"
+    if fold.element is None:
+        rows, sums = "taken", [f"sum({name})" for name in measures]
+    else:
+        rows, sums = f"taken, unnest({fold.element}) AS bin", ["count(*)"]
+    added = ", ".join(f"{name} = total.{name} + excluded.{name}" for name in measures)
+    return (
+        f"  INSERT INTO ledger.{fold.name} AS total (bucket, {keys}, {', '.join(measures)})\n"
+        f"  SELECT {bucket}, {keys}, {', '.join(sums)}\n  FROM {rows}\n"
+        f"  GROUP BY 1, {keys} ORDER BY 1, {keys}\n"
+        f"  ON CONFLICT (bucket, {keys}) DO UPDATE SET {added}"
+    )
