@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
         timedelta,
         Field(validation_alias="LEDGER_FUTURE_TOLERANCE", ge=timedelta(0), le=timedelta(days=1)),
     ] = timedelta(minutes=5)
+
+    credit_value_usd: Annotated[
+        Decimal,
+        Field(validation_alias="LEDGER_CREDIT_VALUE_USD", gt=0, decimal_places=12, max_digits=24),
+    ] = Decimal("0.01")
+    charges_failures: Annotated[bool, Field(validation_alias="LEDGER_CHARGES_FAILURES")] = False
 
     @classmethod
     def load(cls) -> Settings:

@@ -12,7 +12,7 @@ from ledger.settings import Storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceReport(Record):
-    """What a run did. On TimescaleDB the database does most of it, and the counts stay 0."""
+    """What a run did. On TimescaleDB the database does most of it, and most counts stay 0."""
 
     storage: Storage
     at: datetime
@@ -29,6 +29,8 @@ class MaintenanceReport(Record):
     """Days (UTC) of raw rows that retention removed."""
     minute_rows_deleted: int = 0
     hour_rows_deleted: int = 0
+    deltas_folded: int = 0
+    """Sums of single inserts into the billing ledger that were added to those of whole hours."""
     problems: tuple[str, ...] = ()
     """What keeps the books from being current, each with the way out."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from ledger.maintenance.connection import (
     never,
 )
 from ledger.maintenance.expiry import delete_expired
+from ledger.maintenance.folding import fold_sums
 from ledger.maintenance.jobs import job_problems, jobs
 from ledger.maintenance.partitions import make_days_ahead
 from ledger.maintenance.refresh import refresh_aggregates, refresh_rollups
@@ -49,9 +51,12 @@ def run(connection: Connection, is_stopped: IsStopped = never) -> MaintenanceRep
         nullcontext() if is_stopped is never else interrupted_when(connection, is_stopped)
     )
     with is_interrupted:
-        if known.installed.storage is Storage.POSTGRES:
-            return _on_postgres(connection, known.horizon, keeps, is_stopped)
-        return _on_timescale(connection, keeps, is_stopped)
+        report = (
+            _on_postgres(connection, known.horizon, keeps, is_stopped)
+            if known.installed.storage is Storage.POSTGRES
+            else _on_timescale(connection, keeps, is_stopped)
+        )
+        return replace(report, deltas_folded=fold_sums(connection, is_stopped))
 
 
 def _on_postgres(

@@ -84,13 +84,18 @@ def days(window: Window, timezone: str) -> Days:
 
     The borders are found here and not by PostgreSQL, whose time zones may be of another year.
     """
-    if window.length > timedelta(days=MOST_BUCKETS):
-        raise TooManyBuckets(window.length.days, MOST_BUCKETS, "ask for a shorter window")
+    require_few_days(window)
     try:
         # An edge may fall to the whole hour, and then a day may begin before it.
         return _days(window.widened(HOUR), timezone)
     except OverflowError as error:
         raise InvalidArgument("the window reaches to the end of the calendar") from error
+
+
+def require_few_days(window: Window) -> None:
+    """Raise TooManyBuckets for a window that nobody reads day by day."""
+    if window.length > timedelta(days=MOST_BUCKETS):
+        raise TooManyBuckets(window.length.days, MOST_BUCKETS, "ask for a shorter window")
 
 
 @lru_cache(maxsize=256)

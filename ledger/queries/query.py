@@ -61,7 +61,8 @@ class Query(Generic[Result]):
     read: Callable[[Sequence[Cells]], Result]
     context: Context
     """What the statement was built for."""
-    route: Route
+    route: Route | None = None
+    """The levels it reads; None where retention and rollups have no part in the answer."""
 
     def holds_in(self, seen: Context) -> bool:
         """Whether the statement suits the context that it then saw.
@@ -73,22 +74,29 @@ class Query(Generic[Result]):
         known = self.context
         return (
             seen.installed == known.installed
-            and self._has_its_raw_rows(known.horizon, seen.horizon)
-            and self._has_its_hours(known.horizon, seen.horizon)
+            and (
+                self.route is None
+                or (
+                    _has_its_raw_rows(self.route, known.horizon, seen.horizon)
+                    and _has_its_hours(self.route, known.horizon, seen.horizon)
+                )
+            )
             and (
                 not known.is_remembered
                 or abs(seen.horizon.now - known.horizon.now) <= CLOCK_TOLERANCE
             )
         )
 
-    def _has_its_raw_rows(self, known: Horizon, seen: Horizon) -> bool:
-        if seen.raw_from is None or seen.raw_from <= self.route.reads_raw_since:
-            return True
-        # What was gone when the route was chosen, the route says.
-        return known.raw_from is not None and seen.raw_from <= known.raw_from
 
-    def _has_its_hours(self, known: Horizon, seen: Horizon) -> bool:
-        if self.route.hours is None:
-            return True
-        is_rolled_up = seen.watermark is not None and self.route.hours.end <= seen.watermark
-        return is_rolled_up and (known.has_late_hours or not seen.has_late_hours)
+def _has_its_raw_rows(route: Route, known: Horizon, seen: Horizon) -> bool:
+    if seen.raw_from is None or seen.raw_from <= route.reads_raw_since:
+        return True
+    # What was gone when the route was chosen, the route says.
+    return known.raw_from is not None and seen.raw_from <= known.raw_from
+
+
+def _has_its_hours(route: Route, known: Horizon, seen: Horizon) -> bool:
+    if route.hours is None:
+        return True
+    is_rolled_up = seen.watermark is not None and route.hours.end <= seen.watermark
+    return is_rolled_up and (known.has_late_hours or not seen.has_late_hours)

@@ -42,9 +42,9 @@ class Scope:
 def scope(user_id: UUID | str | AllUsers, *, provider: str | None, model: str | None) -> Scope:
     """The scope of these arguments. Raises InvalidArgument, naming the one that is wrong."""
     return Scope(
-        user_id=None if user_id is ALL_USERS else _uuid(user_id),
-        provider=_name(provider, "provider"),
-        model=_name(model, "model"),
+        user_id=None if user_id is ALL_USERS else _user(user_id),
+        provider=named(provider, "provider"),
+        model=named(model, "model"),
     )
 
 
@@ -68,20 +68,27 @@ def asked_window(asked: Interval | str | Window, *, at: datetime | None, now: da
         raise InvalidArgument(f"{named} before {at} reaches beyond the calendar") from error
 
 
-def _uuid(user_id: object) -> UUID:
-    if isinstance(user_id, UUID):
-        return user_id
-    if isinstance(user_id, str):
+def _user(user_id: object) -> UUID:
+    try:
+        return uuid_of(user_id, "user_id")
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{error}; for the rows of everybody say ALL_USERS") from None
+
+
+def uuid_of(value: object, argument: str) -> UUID:
+    """The UUID, or the one of that text. Raises InvalidArgument, naming the argument."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str):
         try:
-            return UUID(user_id)
+            return UUID(value)
         except ValueError:
             pass
-    raise InvalidArgument(
-        f"user_id {user_id!r} is not a UUID; for the rows of everybody say ALL_USERS"
-    )
+    raise InvalidArgument(f"{argument} {value!r} is not a UUID")
 
 
-def _name(value: object, argument: str) -> str | None:
+def named(value: object, argument: str) -> str | None:
+    """The name, if it is one. Raises InvalidArgument for what is no text that is stored."""
     if value is None:
         return None
     if not isinstance(value, str):

@@ -26,10 +26,7 @@ def complete(values: dict[str, Any]) -> int:
     One function for a whole record, on a dictionary: at 7 us a row for COPY itself, a validator
     a field would cost as much as the database.
     """
-    moment: datetime = values["timestamp"] or _now(values)
-    milliseconds = (moment - EPOCH) // MILLISECOND
-    if not 0 <= milliseconds < _END_MS:
-        raise refusal("timestamp", moment, "outside the years 1970 to 9999")
+    milliseconds = since_epoch("timestamp", values["timestamp"] or _now(values))
     user_id: UUID = values["user_id"]
     values["user_id_bytes"] = user_id.bytes
     values["postgres_microseconds"] = postgres_microseconds(milliseconds)
@@ -44,6 +41,14 @@ def complete(values: dict[str, Any]) -> int:
         raise part_over_whole(values)
     attributes = values["attributes"]
     values["attributes_jsonb"] = jsonb(attributes) if attributes else NO_ATTRIBUTES
+    return milliseconds
+
+
+def since_epoch(field: str, moment: datetime) -> int:
+    """Whole milliseconds since 1970. Raises InvalidRecord outside the years that all agree on."""
+    milliseconds = (moment - EPOCH) // MILLISECOND
+    if not 0 <= milliseconds < _END_MS:
+        raise refusal(field, moment, "outside the years 1970 to 9999")
     return milliseconds
 
 

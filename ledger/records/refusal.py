@@ -16,8 +16,8 @@ LONGEST_VALUE: Final = 100
 _MOST_RULES: Final = 5
 
 _RULES: Final = {
-    "missing": "is missing, and every transaction has one",
-    "extra_forbidden": "is not a field of a transaction; what has none goes into attributes",
+    "missing": "is missing, and every record has one",
+    "extra_forbidden": "is not a field of such a record; what has none goes into attributes",
     "timezone_aware": "has no time zone; pass an aware datetime, for example datetime.now(UTC)",
     "string_pattern_mismatch": "holds a NUL character, which PostgreSQL cannot store",
     "string_unicode": "is not Unicode text; it holds a lone surrogate",
@@ -49,7 +49,7 @@ def as_dict(record: object) -> dict[Any, Any]:
         return record
     if isinstance(record, Mapping):
         return dict(record)
-    raise refusal("record", record, "neither a transaction nor a mapping")
+    raise refusal("record", record, "neither an object of ours nor a mapping")
 
 
 def invalid_record(error: ValidationError) -> InvalidRecord:

@@ -23,6 +23,11 @@ class Rejected:
         return {"index": self.index, "reason": self.reason, "error": self.error}
 
 
+def rejected(index: int, error: Exception) -> Rejected:
+    """The record at this place, and why it was not written."""
+    return Rejected(index=index, reason=str(error), error=type(error).__name__)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteReport:
     """How many records were written, were there already, or were rejected.

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,11 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ledger.engine import async_engine, async_reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import AsyncMaintenance
+from ledger.records.usage import Charging
+from ledger.repositories.billing import AsyncBilling
 from ledger.repositories.binding import AsyncBindable
 from ledger.repositories.embedding import serve
 from ledger.repositories.expected import ANY, Expected
-from ledger.repositories.telemetry import FUTURE_TOLERANCE, AsyncTelemetry
+from ledger.repositories.repository import AsyncRepository
+from ledger.repositories.telemetry import AsyncTelemetry
+from ledger.repositories.tenancy import AsyncTenancy
 from ledger.settings import Settings
+from ledger.write.terms import CHARGING, FUTURE_TOLERANCE, Terms, terms_of
+
+Kind = TypeVar("Kind", bound=AsyncRepository)
 
 
 class AsyncLedger:
@@ -31,11 +38,19 @@ class AsyncLedger:
     """
 
     telemetry: AsyncTelemetry
+    billing: AsyncBilling
+    tenancy: AsyncTenancy
 
     def __init__(
-        self, *, telemetry: AsyncTelemetry, engine: AsyncEngine | None, closing: AsyncExitStack
+        self,
+        *,
+        telemetry: AsyncTelemetry,
+        billing: AsyncBilling,
+        tenancy: AsyncTenancy,
+        engine: AsyncEngine | None,
+        closing: AsyncExitStack,
     ) -> None:
-        self.telemetry = telemetry
+        self.telemetry, self.billing, self.tenancy = telemetry, billing, tenancy
         self._engine = engine
         self._closing = closing
 
@@ -46,16 +61,26 @@ class AsyncLedger:
         read_url: str | URL | None = None,
         *,
         future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
     ) -> Self:
         """``Ledger.connect``; nothing is to be awaited before the first use."""
-        return cls._open(url, read_url, future_tolerance=future_tolerance, closing=AsyncExitStack())
+        return cls._open(
+            url,
+            read_url,
+            terms=Terms(future_tolerance=future_tolerance, charging=charging),
+            closing=AsyncExitStack(),
+        )
 
     @classmethod
     def embedded(
-        cls, folder: Path | str, *, future_tolerance: timedelta = FUTURE_TOLERANCE
+        cls,
+        folder: Path | str,
+        *,
+        future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
     ) -> Embedding:
         """``Ledger.embedded``, for ``async with`` or ``await``: starting takes seconds."""
-        return Embedding(folder, future_tolerance=future_tolerance)
+        return Embedding(folder, Terms(future_tolerance=future_tolerance, charging=charging))
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -64,18 +89,22 @@ class AsyncLedger:
         return cls._open(
             settings.require_database_url(),
             settings.read_url.get_secret_value() if settings.read_url else None,
-            future_tolerance=settings.future_tolerance,
+            terms=terms_of(settings),
             expected=Expected(storage=settings.storage, percentiles=settings.percentiles),
             closing=AsyncExitStack(),
         )
 
     @classmethod
     def bound(
-        cls, source: AsyncBindable, *, future_tolerance: timedelta = FUTURE_TOLERANCE
+        cls,
+        source: AsyncBindable,
+        *,
+        future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
     ) -> Self:
         """``Ledger.bound`` for an AsyncSession or an AsyncConnection of the caller."""
-        telemetry = AsyncTelemetry(source, future_tolerance=future_tolerance)
-        return cls(telemetry=telemetry, engine=None, closing=AsyncExitStack())
+        terms = Terms(future_tolerance=future_tolerance, charging=charging)
+        return cls._of(source, terms=terms, closing=AsyncExitStack())
 
     @property
     def maintenance(self) -> AsyncMaintenance:
@@ -108,25 +137,43 @@ class AsyncLedger:
         url: str | URL,
         read_url: str | URL | None,
         *,
-        future_tolerance: timedelta,
+        terms: Terms,
         expected: Expected = ANY,
         closing: AsyncExitStack,
     ) -> Self:
         writing, reading = async_engine(url), async_reading_engine(read_url or url)
         closing.push_async_callback(writing.dispose)
         closing.push_async_callback(reading.dispose)
-        telemetry = AsyncTelemetry(
-            writing, reading=reading, expected=expected, future_tolerance=future_tolerance
+        return cls._of(writing, reading=reading, expected=expected, terms=terms, closing=closing)
+
+    @classmethod
+    def _of(
+        cls,
+        source: AsyncEngine | AsyncBindable,
+        *,
+        reading: AsyncEngine | None = None,
+        expected: Expected = ANY,
+        terms: Terms,
+        closing: AsyncExitStack,
+    ) -> Self:
+        def made(kind: type[Kind]) -> Kind:
+            return kind(source, reading=reading, expected=expected, terms=terms)
+
+        return cls(
+            telemetry=made(AsyncTelemetry),
+            billing=made(AsyncBilling),
+            tenancy=made(AsyncTenancy),
+            engine=source if isinstance(source, AsyncEngine) else None,
+            closing=closing,
         )
-        return cls(telemetry=telemetry, engine=writing, closing=closing)
 
 
 class Embedding:
     """An embedded ledger that is yet to be opened: by ``async with``, or by ``await``."""
 
-    def __init__(self, folder: Path | str, *, future_tolerance: timedelta) -> None:
+    def __init__(self, folder: Path | str, terms: Terms) -> None:
         self._folder = folder
-        self._future_tolerance = future_tolerance
+        self._terms = terms
         self._opened: AsyncLedger | None = None
 
     def __await__(self) -> Generator[Any, None, AsyncLedger]:
@@ -158,5 +205,5 @@ class Embedding:
         closing = AsyncExitStack()
         closing.push_async_callback(asyncio.to_thread, server.close)
         return AsyncLedger._open(  # noqa: SLF001 - two halves of one class
-            url, None, future_tolerance=self._future_tolerance, closing=closing
+            url, None, terms=self._terms, closing=closing
         )

@@ -6,18 +6,25 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from sqlalchemy import URL, Engine
 
 from ledger.engine import engine, reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import Maintenance
+from ledger.records.usage import Charging
+from ledger.repositories.billing import Billing
 from ledger.repositories.binding import Bindable
 from ledger.repositories.embedding import serve
 from ledger.repositories.expected import ANY, Expected
-from ledger.repositories.telemetry import FUTURE_TOLERANCE, Telemetry
+from ledger.repositories.repository import Repository
+from ledger.repositories.telemetry import Telemetry
+from ledger.repositories.tenancy import Tenancy
 from ledger.settings import Settings
+from ledger.write.terms import CHARGING, FUTURE_TOLERANCE, Terms, terms_of
+
+Kind = TypeVar("Kind", bound=Repository)
 
 
 class Ledger:
@@ -28,9 +35,19 @@ class Ledger:
     """
 
     telemetry: Telemetry
+    billing: Billing
+    tenancy: Tenancy
 
-    def __init__(self, *, telemetry: Telemetry, engine: Engine | None, closing: ExitStack) -> None:
-        self.telemetry = telemetry
+    def __init__(
+        self,
+        *,
+        telemetry: Telemetry,
+        billing: Billing,
+        tenancy: Tenancy,
+        engine: Engine | None,
+        closing: ExitStack,
+    ) -> None:
+        self.telemetry, self.billing, self.tenancy = telemetry, billing, tenancy
         self._engine = engine
         self._closing = closing
 
@@ -41,6 +58,7 @@ class Ledger:
         read_url: str | URL | None = None,
         *,
         future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
     ) -> Self:
         """The ledgers of the database at ``url``; reads go to ``read_url``, a replica, if given.
 
@@ -49,11 +67,20 @@ class Ledger:
         PgBouncer add ``?pgbouncer=true`` to the URL. Raises InvalidSettings for a URL that is
         not PostgreSQL's.
         """
-        return cls._open(url, read_url, future_tolerance=future_tolerance, closing=ExitStack())
+        return cls._open(
+            url,
+            read_url,
+            terms=Terms(future_tolerance=future_tolerance, charging=charging),
+            closing=ExitStack(),
+        )
 
     @classmethod
     def embedded(
-        cls, folder: Path | str, *, future_tolerance: timedelta = FUTURE_TOLERANCE
+        cls,
+        folder: Path | str,
+        *,
+        future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
     ) -> Self:
         """The ledgers in a folder, on a PostgreSQL of their own that runs while this is open.
 
@@ -64,7 +91,10 @@ class Ledger:
         with ExitStack() as closing:
             url = serve(folder, closing)
             return cls._open(
-                url, None, future_tolerance=future_tolerance, closing=closing.pop_all()
+                url,
+                None,
+                terms=Terms(future_tolerance=future_tolerance, charging=charging),
+                closing=closing.pop_all(),
             )
 
     @classmethod
@@ -78,13 +108,19 @@ class Ledger:
         return cls._open(
             settings.require_database_url(),
             settings.read_url.get_secret_value() if settings.read_url else None,
-            future_tolerance=settings.future_tolerance,
+            terms=terms_of(settings),
             expected=Expected(storage=settings.storage, percentiles=settings.percentiles),
             closing=ExitStack(),
         )
 
     @classmethod
-    def bound(cls, source: Bindable, *, future_tolerance: timedelta = FUTURE_TOLERANCE) -> Self:
+    def bound(
+        cls,
+        source: Bindable,
+        *,
+        future_tolerance: timedelta = FUTURE_TOLERANCE,
+        charging: Charging = CHARGING,
+    ) -> Self:
         """The ledgers inside the transaction of a Session or a Connection of the caller.
 
         Nothing is committed; each call runs in a SAVEPOINT, so that one that fails leaves the
@@ -93,8 +129,8 @@ class Ledger:
         Reads are planned by that connection's settings. Where ``random_page_cost`` is 4, as for
         spinning disks, a week of one user may be read from the week of all.
         """
-        telemetry = Telemetry(source, future_tolerance=future_tolerance)
-        return cls(telemetry=telemetry, engine=None, closing=ExitStack())
+        terms = Terms(future_tolerance=future_tolerance, charging=charging)
+        return cls._of(source, terms=terms, closing=ExitStack())
 
     @property
     def maintenance(self) -> Maintenance:
@@ -126,14 +162,32 @@ class Ledger:
         url: str | URL,
         read_url: str | URL | None,
         *,
-        future_tolerance: timedelta,
+        terms: Terms,
         expected: Expected = ANY,
         closing: ExitStack,
     ) -> Self:
         writing, reading = engine(url), reading_engine(read_url or url)
         closing.callback(writing.dispose)
         closing.callback(reading.dispose)
-        telemetry = Telemetry(
-            writing, reading=reading, expected=expected, future_tolerance=future_tolerance
+        return cls._of(writing, reading=reading, expected=expected, terms=terms, closing=closing)
+
+    @classmethod
+    def _of(
+        cls,
+        source: Engine | Bindable,
+        *,
+        reading: Engine | None = None,
+        expected: Expected = ANY,
+        terms: Terms,
+        closing: ExitStack,
+    ) -> Self:
+        def made(kind: type[Kind]) -> Kind:
+            return kind(source, reading=reading, expected=expected, terms=terms)
+
+        return cls(
+            telemetry=made(Telemetry),
+            billing=made(Billing),
+            tenancy=made(Tenancy),
+            engine=source if isinstance(source, Engine) else None,
+            closing=closing,
         )
-        return cls(telemetry=telemetry, engine=writing, closing=closing)

@@ -24,7 +24,9 @@ from ledger.repositories import direct
 from ledger.repositories.binding import AsyncBindable, Bindable, joined, joined_async
 from ledger.repositories.expected import ANY, Expected
 from ledger.repositories.reader import Reader, Step
-from ledger.write.driving import drive, drive_async
+from ledger.write.commands import Plan
+from ledger.write.driving import carry_out, carry_out_async, drive, drive_async
+from ledger.write.terms import STANDARD_TERMS, Terms
 
 Result = TypeVar("Result")
 
@@ -42,6 +44,7 @@ class Repository:
         *,
         reading: Engine | None = None,
         expected: Expected = ANY,
+        terms: Terms = STANDARD_TERMS,
     ) -> None:
         """``reading`` answers the reads of an engine; a replica, say."""
         if not isinstance(source, (Engine, Connection, Session, scoped_session)):
@@ -53,6 +56,7 @@ class Repository:
         self._reading = reading or (source if isinstance(source, Engine) else None)
         self._reader = Reader(expected)
         self._expected = expected
+        self.terms = terms
         self._found: Installed | None = None
 
     @property
@@ -82,6 +86,10 @@ class Repository:
                 with joined(self._source) as connection:
                     yield connection
 
+    def perform(self, plan: Plan[Result]) -> Result:
+        """Carry out a plan, each of its parts in a transaction."""
+        return carry_out(plan, self._transaction)
+
     def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
         """The answer to a question, from one statement."""
         if self._reading is not None:
@@ -99,6 +107,7 @@ class AsyncRepository:
         *,
         reading: AsyncEngine | None = None,
         expected: Expected = ANY,
+        terms: Terms = STANDARD_TERMS,
     ) -> None:
         """``reading`` answers the reads of an engine; a replica, say."""
         if not isinstance(
@@ -112,6 +121,7 @@ class AsyncRepository:
         self._reading = reading or (source if isinstance(source, AsyncEngine) else None)
         self._reader = Reader(expected)
         self._expected = expected
+        self.terms = terms
         self._found: Installed | None = None
 
     @property
@@ -141,6 +151,10 @@ class AsyncRepository:
             else:
                 async with joined_async(self._source) as connection:
                     yield connection
+
+    async def perform(self, plan: Plan[Result]) -> Result:
+        """Carry out a plan, each of its parts in a transaction."""
+        return await carry_out_async(plan, self._transaction)
 
     async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
         """The answer to a question, from one statement."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.queries import telemetry
-from ledger.repositories.reads import reads
+from ledger.repositories.methods import reads
 
 
 class TelemetryReads:

@@ -32,13 +32,18 @@ class Admission:
                 f"{said}: before {self.earliest.isoformat()}, from which on raw rows are kept;"
                 " `ledger retention set raw` keeps them longer from then on"
             )
-        if moment > self.now + self.tolerance:
-            return (
-                f"{said}: more than {self.tolerance} ahead of the database's clock,"
-                f" {self.now.isoformat(timespec='milliseconds')}; set this machine's clock, or"
-                " LEDGER_FUTURE_TOLERANCE"
-            )
-        return None
+        return self.too_far_ahead("timestamp", moment)
+
+    def too_far_ahead(self, field: str, moment: datetime) -> str | None:
+        """Why a record is not accepted whose time is to come; None where it is."""
+        if moment <= self.now + self.tolerance:
+            return None
+        return (
+            f"{field} {moment.isoformat(timespec='milliseconds')}: more than {self.tolerance}"
+            " ahead of the database's clock,"
+            f" {self.now.isoformat(timespec='milliseconds')}; set this machine's clock, or"
+            " LEDGER_FUTURE_TOLERANCE"
+        )
 
 
 def admission(tolerance: timedelta) -> Steps[Admission]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ledger.errors import InvalidRecord, LedgerError
-from ledger.records.report import Rejected
+from ledger.records.report import Rejected, rejected
 from ledger.write.admission import admission, ensure_days, forget_days
 from ledger.write.commands import atomically, execute, load
 from ledger.write.conflicts import VanishedRecord, conflicts
 from ledger.write.faults import blames_a_row, is_collision, lacks_partition, refusal
-from ledger.write.rows import REQUESTS, Row, days, key, microseconds, moment, row_of
+from ledger.write.halving import by_halves
+from ledger.write.rows import REQUESTS, Row, called, days, key, microseconds, moment, row_of
 from ledger.write.statements import COMPARE_STAGE, EMPTY_STAGE, MAKE_STAGE, MERGE_STAGE, STAGE
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class BatchWriter:
         if any(accepted.refusal(moment(extreme)) for extreme in (min(moments), max(moments))):
             for index, row in rows.items():
                 if (reason := accepted.refusal(moment(microseconds(row)))) is not None:
-                    late[index] = _rejected(index, InvalidRecord(reason))
+                    late[index] = rejected(index, InvalidRecord(reason))
             rows = {index: row for index, row in rows.items() if index not in late}
         touched = days(rows.values())
         if anew:
@@ -104,20 +104,10 @@ class BatchWriter:
         return (yield from self._store_apart(rows))
 
     def _store_apart(self, rows: Rows) -> Plan[Refused]:
-        """Write rows of which the database refuses some: find those by halves."""
-        if not rows:
-            return {}
-        try:
-            return (yield from self._stage(rows))
-        except Exception as error:
-            if not blames_a_row(error):
-                raise
-            if len(rows) == 1:
-                ((index, row),) = rows.items()
-                return {index: _rejected(index, _refusal(error, row))}
-        half = len(rows) // 2
-        first = yield from self._store_apart(dict(islice(rows.items(), half)))
-        return first | (yield from self._store_apart(dict(islice(rows.items(), half, None))))
+        """Write rows of which the database refuses some."""
+        return by_halves(
+            rows, self._stage, lambda index, row, error: rejected(index, _refusal(error, row))
+        )
 
     def _stage(self, rows: Rows) -> Plan[Refused]:
         """Write rows of which some may be stored already."""
@@ -138,7 +128,7 @@ def _validated(batch: Sequence[object], first: int) -> tuple[Rows, Refused]:
         try:
             rows[index] = row_of(record)
         except InvalidRecord as error:
-            refused[index] = _rejected(index, error)
+            refused[index] = rejected(index, error)
     return rows, refused
 
 
@@ -162,12 +152,8 @@ def _merge(rows: Rows) -> Steps[tuple[int, Refused]]:
     inserted = (yield from execute(MERGE_STAGE)).count
     if inserted == len(rows):
         return inserted, {}
-    found = yield from conflicts(COMPARE_STAGE, rows)
-    return inserted, {index: _rejected(index, error) for index, error in found.items()}
-
-
-def _rejected(index: int, error: LedgerError) -> Rejected:
-    return Rejected(index=index, reason=str(error), error=type(error).__name__)
+    found = yield from conflicts(COMPARE_STAGE, lambda index: called(rows[index]))
+    return inserted, {index: rejected(index, error) for index, error in found.items()}
 
 
 def _refusal(error: Exception, row: Row) -> LedgerError:

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 from ledger.errors import ConflictingRecord, LedgerError
 from ledger.write.commands import execute
-from ledger.write.rows import called
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from sqlalchemy import Executable
 
     from ledger.write.commands import Steps
-    from ledger.write.rows import Row
 
 
 class VanishedRecord(LedgerError):
@@ -28,10 +26,10 @@ class VanishedRecord(LedgerError):
 
 def conflicts(
     statement: Executable,
-    rows: Mapping[int, Row],
+    called: Callable[[int], str],
     parameters: Mapping[str, Any] | None = None,
 ) -> Steps[dict[int, LedgerError]]:
-    """The rows, by position, whose key is stored with other content.
+    """The records, by position, whose key is stored with other content; ``called`` names them.
 
     Raises VanishedRecord for one that is not stored at all.
     """
@@ -39,7 +37,5 @@ def conflicts(
     for compared in (yield from execute(statement, parameters)).rows:
         if not compared.is_stored:
             raise VanishedRecord
-        found[compared.position] = ConflictingRecord(
-            called(rows[compared.position]), compared.differing
-        )
+        found[compared.position] = ConflictingRecord(called(compared.position), compared.differing)
     return found

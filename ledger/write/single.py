@@ -11,7 +11,7 @@ from ledger.write.admission import admission, ensure_days, forget_days
 from ledger.write.commands import atomically, execute, known_days
 from ledger.write.conflicts import VanishedRecord, conflicts
 from ledger.write.faults import lacks_partition, refusal
-from ledger.write.rows import parameters, row_of
+from ledger.write.rows import called, parameters, row_of
 from ledger.write.statements import COMPARE_ONE, INSERT_ONE
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class _Writing:
         )
         if not inserted.count:
             yield from self._admit()
-            found = yield from conflicts(COMPARE_ONE, {0: row_of(self._record)}, self._parameters)
+            found = yield from conflicts(
+                COMPARE_ONE, lambda _: called(row_of(self._record)), self._parameters
+            )
             if found:
                 raise found[0]
         return self._record.id

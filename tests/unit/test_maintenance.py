@@ -124,6 +124,7 @@ def test_a_report_can_be_written_as_json() -> None:
         "days_retired": ["2026-08-01"],
         "minute_rows_deleted": 0,
         "hour_rows_deleted": 0,
+        "deltas_folded": 0,
         "problems": ["something"],
         "is_healthy": False,
     }

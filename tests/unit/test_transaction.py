@@ -272,7 +272,7 @@ def test_an_error_message_of_more_than_ten_thousand_characters_is_refused() -> N
 
 
 def test_an_unknown_field_and_a_missing_one_are_named() -> None:
-    assert refused(prompt="hi").startswith("prompt 'hi': is not a field of a transaction")
+    assert refused(prompt="hi").startswith("prompt 'hi': is not a field of such a record")
     with pytest.raises(InvalidRecord, match="user_id is missing"):
         Transaction()  # type: ignore[call-arg]
 
@@ -408,7 +408,7 @@ def test_frameworks_get_the_validation_error_that_they_expect() -> None:
 
 @pytest.mark.parametrize("record", [5, None, "text", [("a", 1)]])
 def test_a_record_that_is_no_mapping_is_refused(record: object) -> None:
-    with pytest.raises(InvalidRecord, match="neither a transaction nor a mapping"):
+    with pytest.raises(InvalidRecord, match="neither an object of ours nor a mapping"):
         Transaction.of(record)
 
 

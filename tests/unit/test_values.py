@@ -99,7 +99,7 @@ def test_what_is_not_said_is_as_in_the_object() -> None:
 def test_any_mapping_will_do_and_nothing_else() -> None:
     record = fields(timestamp=NOON, request_id="r")
     assert row_of(MappingProxyType(record)) == row_of(record)
-    with pytest.raises(InvalidRecord, match="neither a transaction nor a mapping"):
+    with pytest.raises(InvalidRecord, match="neither an object of ours nor a mapping"):
         row_of([("a", 1)])
 
 

@@ -1,0 +1,31 @@
+"""The billing ledger: what each call cost, what it was charged, and the margin that is left."""
+
+from __future__ import annotations
+
+from ledger.queries import billing
+from ledger.repositories.billing_writes import AsyncBillingWrites, BillingWrites
+from ledger.repositories.methods import reads, writes
+from ledger.repositories.repository import AsyncRepository, Repository
+from ledger.write.prices import add_prices
+
+
+class _Billing:
+    """What is the same called and awaited."""
+
+    add_prices = writes(add_prices)
+    gross_margin = reads(billing.gross_margin)
+    provider_costs = reads(billing.provider_costs)
+    model_costs = reads(billing.model_costs)
+    margin_trend = reads(billing.margin_trend)
+
+
+class Billing(_Billing, Repository, BillingWrites):
+    """The billing ledger.
+
+    Every method raises SchemaNotReady where the database has no ledger, and
+    DatabaseUnavailable where it cannot be reached.
+    """
+
+
+class AsyncBilling(_Billing, AsyncRepository, AsyncBillingWrites):
+    """The billing ledger, awaited."""

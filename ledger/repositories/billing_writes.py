@@ -1,0 +1,117 @@
+"""How usage is booked in bulk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ledger.repositories.batches import BATCH_SIZE, batches, batches_async, checked
+from ledger.write.tally import Tally
+from ledger.write.usage import Bookkeeper
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+
+    from ledger.records.report import Rejected, WriteReport
+    from ledger.records.usage import BookedUsage, Usage
+    from ledger.write.commands import Plan
+    from ledger.write.terms import Terms
+
+Result = TypeVar("Result")
+
+
+class BillingWrites:
+    """What books usage, called."""
+
+    if TYPE_CHECKING:  # the repository's
+        terms: Terms
+
+        @property
+        def _is_bound(self) -> bool: ...
+        def perform(self, plan: Plan[Result]) -> Result: ...
+
+    def record_usage(self, usage: Usage | Mapping[str, Any]) -> BookedUsage:
+        """Book one call, exactly once, and give what it was booked at.
+
+        The same request_id and content again is a success, and gives what it was booked at
+        then. A call whose price is not known is booked as unpriced.
+
+        Raises ConflictingRecord where the request_id is booked with other content,
+        UnknownReference for a user, provider or project that the ledger does not know, and
+        InvalidRecord where the usage breaks a rule or lies in the future.
+        """
+        return self.perform(Bookkeeper(self.terms).book_one(usage))
+
+    def record_usages(
+        self,
+        usages: Iterable[Usage | Mapping[str, Any]],
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_rejected: Callable[[Rejected], object] | None = None,
+    ) -> WriteReport:
+        """Book any number of calls, batch by batch, in constant memory, each exactly once.
+
+        On an engine of the ledger's own each batch is committed; bound to a caller's connection
+        or session nothing is. Bad, conflicting and future records, and those of unknown users,
+        providers and projects, are rejected, and the others booked; the report has the first
+        1,000 rejections, and ``on_rejected`` is called with each, when its batch is booked.
+
+        Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
+        booked before; sending everything again is safe.
+        """
+        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        bookkeeper = Bookkeeper(self.terms)
+        first = 0
+        with tally.told_on_failure():
+            for batch in batches(usages, checked(batch_size)):
+                self.perform(bookkeeper.book_batch(batch, first, tally))
+                first += len(batch)
+        return tally.report()
+
+
+class AsyncBillingWrites:
+    """What books usage, awaited."""
+
+    if TYPE_CHECKING:  # the repository's
+        terms: Terms
+
+        @property
+        def _is_bound(self) -> bool: ...
+        async def perform(self, plan: Plan[Result]) -> Result: ...
+
+    async def record_usage(self, usage: Usage | Mapping[str, Any]) -> BookedUsage:
+        """Book one call, exactly once, and give what it was booked at.
+
+        The same request_id and content again is a success, and gives what it was booked at
+        then. A call whose price is not known is booked as unpriced.
+
+        Raises ConflictingRecord where the request_id is booked with other content,
+        UnknownReference for a user, provider or project that the ledger does not know, and
+        InvalidRecord where the usage breaks a rule or lies in the future.
+        """
+        return await self.perform(Bookkeeper(self.terms).book_one(usage))
+
+    async def record_usages(
+        self,
+        usages: Iterable[Usage | Mapping[str, Any]] | AsyncIterable[Usage | Mapping[str, Any]],
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_rejected: Callable[[Rejected], object] | None = None,
+    ) -> WriteReport:
+        """Book any number of calls, batch by batch, in constant memory, each exactly once.
+
+        On an engine of the ledger's own each batch is committed; bound to a caller's connection
+        or session nothing is. Bad, conflicting and future records, and those of unknown users,
+        providers and projects, are rejected, and the others booked; the report has the first
+        1,000 rejections, and ``on_rejected`` is called with each, when its batch is booked.
+
+        Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
+        booked before; sending everything again is safe.
+        """
+        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        bookkeeper = Bookkeeper(self.terms)
+        first = 0
+        with tally.told_on_failure():
+            async for batch in batches_async(usages, checked(batch_size)):
+                await self.perform(bookkeeper.book_batch(batch, first, tally))
+                first += len(batch)
+        return tally.report()
