@@ -96,7 +96,18 @@ SUMS = {
             keys=("provider_id", "status"),
             measures=SUMMED,
         ),
-        Fold(name="token_usage_days", bucket=timedelta(days=1), keys=ALL_KEYS, measures=SUMMED),
+        Fold(
+            name="token_usage_days",
+            bucket=timedelta(days=1),
+            keys=("provider_id", "status"),
+            measures=SUMMED,
+        ),
+        Fold(
+            name="token_usage_model_days",
+            bucket=timedelta(days=1),
+            keys=ALL_KEYS,
+            measures=SUMMED,
+        ),
         Fold(
             name="token_usage_costs",
             bucket=timedelta(days=1),

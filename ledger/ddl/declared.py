@@ -31,6 +31,7 @@ from ledger.models.billing_sums import (
     DAYS,
     DELTAS,
     HOURS,
+    MODEL_DAYS,
     SUM_KEYS,
     SUMS,
 )
@@ -161,7 +162,8 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
         measures=(*SUMS, COST_BINS),
         folds=(
             Fold(name=HOURS, bucket=_HOUR, keys=("provider_id", "status"), measures=_SUM_NAMES),
-            Fold(name=DAYS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=_SUM_NAMES),
+            Fold(name=DAYS, bucket=_DAY, keys=("provider_id", "status"), measures=_SUM_NAMES),
+            Fold(name=MODEL_DAYS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=_SUM_NAMES),
             Fold(name=COSTS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=(), element="cost_bins"),
             Fold(name=ALL_COSTS, bucket=_DAY, keys=("status",), measures=(), element="cost_bins"),
         ),

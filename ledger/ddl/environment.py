@@ -26,6 +26,7 @@ from ledger.models.billing_sums import (
     DAYS,
     DELTAS,
     HOURS,
+    MODEL_DAYS,
 )
 from ledger.settings import Settings
 
@@ -46,6 +47,7 @@ _MANAGED_ELSEWHERE = {
     "llm_requests_touched",
     DELTAS,
     HOURS,
+    MODEL_DAYS,
     DAYS,
     COSTS,
     ALL_COSTS,

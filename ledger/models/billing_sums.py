@@ -17,6 +17,7 @@ _COST_BIN: Final = (
 DELTAS: Final = "token_usage_deltas"
 HOURS: Final = "token_usage_hours"
 DAYS: Final = "token_usage_days"
+MODEL_DAYS: Final = "token_usage_model_days"
 COSTS: Final = "token_usage_costs"
 ALL_COSTS: Final = "token_usage_all_costs"
 

@@ -17,7 +17,7 @@ from ledger.queries.cover import cover
 from ledger.queries.opening import SEEN_WIDTH, seen
 from ledger.queries.query import AnySelect, Cells, Context, Query
 from ledger.queries.scope import named, uuid_of
-from ledger.queries.usage_sums import MEASURES, PERIOD, Level, SumsShape, sums
+from ledger.queries.usage_sums import MEASURES, PERIOD, SumsShape, levels_of, sums
 from ledger.records.usage import Status
 from ledger.settings import Storage
 
@@ -85,14 +85,14 @@ def ask(  # noqa: PLR0913 - what makes a query up
 
     A row is the period's place, from 1, then the keys, a provider by its name, then MEASURES.
     """
-    level = Level.of({*asked.columns, *keys})
-    covered = cover(periods, level.width)
+    levels = levels_of({*asked.columns, *keys})
+    covered = cover(periods, levels.values())
     shape = SumsShape(
         keys=keys,
         filters=asked.columns,
-        level=level,
-        has_whole=covered.whole is not None,
-        has_cut=bool(covered.cut),
+        levels=tuple(
+            name if pieces else None for name, pieces in zip(levels, covered.buckets, strict=True)
+        ),
         has_rest=bool(covered.rest),
         is_restated=restated,
     )

@@ -1,67 +1,95 @@
-"""Which whole buckets of sums answer for a time, and what of it is left for the rows."""
+"""Which whole days and hours of sums answer for a time, and what of it is left for the rows."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-from sqlalchemy import DateTime, bindparam
-from sqlalchemy.dialects.postgresql import ARRAY
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 from ledger.window import ceil, floor
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime, timedelta
-
-_MOMENT: Final = DateTime(timezone=True)
-
-FIRST, LAST = (bindparam(name, type_=_MOMENT) for name in ("first", "last"))
-PERIODS, CUT, FROM, TO = (
-    bindparam(name, type_=ARRAY(_MOMENT)) for name in ("periods", "cut", "from", "to")
-)
+Piece: TypeAlias = "tuple[datetime, datetime]"
+Pieces: TypeAlias = "tuple[Piece, ...]"
+"""Times, each from its begin to its end, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """A time that is parted into periods, as whole buckets and the rest.
+    """A time that is parted into periods, as whole buckets of some widths, and the rest.
 
-    A bucket that is parted by a period's border belongs to the rest: sums cannot tell.
+    A bucket that is parted by a period's border is left to the finer ones: sums cannot tell.
     """
 
     periods: tuple[datetime, ...]
     """Where each begins, and where the last ends; the time is from the first to the last."""
-    whole: tuple[datetime, datetime] | None
-    """From where to where buckets are read; None where there is no whole one."""
-    cut: tuple[datetime, ...]
-    """Buckets in there that are not."""
-    rest: tuple[tuple[datetime, datetime], ...]
+    buckets: tuple[Pieces, ...]
+    """By width, the widest first, where whole buckets are read."""
+    rest: Pieces
+    """Where rows are read."""
+
+    @property
+    def whole(self) -> Pieces:
+        """Where whole buckets are read, of whichever width."""
+        return tuple(_merged(sorted(piece for pieces in self.buckets for piece in pieces)))
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a statement of this cover binds."""
-        first, last = self.whole or (None, None)
-        return {
-            "periods": list(self.periods),
-            "first": first,
-            "last": last,
-            "cut": list(self.cut),
-            "from": [begin for begin, _ in self.rest],
-            "to": [end for _, end in self.rest],
-        }
+        """What a statement of this cover binds: the periods, and each level's pieces."""
+        bound: dict[str, Any] = {"periods": list(self.periods)}
+        levels = {f"level_{place}": pieces for place, pieces in enumerate(self.buckets)}
+        for name, pieces in {**levels, "whole": self.whole, "rest": self.rest}.items():
+            bound[f"{name}_from"] = [begin for begin, _ in pieces]
+            bound[f"{name}_to"] = [end for _, end in pieces]
+        return bound
 
 
-def cover(periods: Sequence[datetime], width: timedelta | None) -> Cover:
-    """Whole buckets of ``width``, or of no width at all, that answer for these periods."""
-    start, end = periods[0], periods[-1]
-    if width is None or (first := ceil(start, width)) >= (last := floor(end, width)):
-        return Cover(periods=tuple(periods), whole=None, cut=(), rest=((start, end),))
-    parted = {floor(border, width) for border in periods if floor(border, width) != border}
-    cut = tuple(sorted(bucket for bucket in parted if first <= bucket < last))
-    pieces = [(start, first), *((bucket, bucket + width) for bucket in cut), (last, end)]
-    return Cover(
-        periods=tuple(periods),
-        whole=(first, last),
-        cut=cut,
-        rest=tuple((begin, until) for begin, until in pieces if begin < until),
-    )
+def cover(periods: Sequence[datetime], widths: Iterable[timedelta]) -> Cover:
+    """The coarsest buckets of these widths, the widest first, that answer for the periods."""
+    left: Pieces = ((periods[0], periods[-1]),)
+    buckets: list[Pieces] = []
+    for width in widths:
+        whole: list[Piece] = []
+        rest: list[Piece] = []
+        for begin, end in left:
+            for piece, is_whole in _parted(begin, end, width, periods):
+                (whole if is_whole else rest).append(piece)
+        buckets.append(tuple(whole))
+        left = tuple(rest)
+    return Cover(periods=tuple(periods), buckets=tuple(buckets), rest=left)
+
+
+def _parted(
+    begin: datetime, end: datetime, width: timedelta, borders: Collection[datetime]
+) -> Iterator[tuple[Piece, bool]]:
+    """The time as runs of whole buckets that no border parts, and what is between them."""
+    first, last = ceil(begin, width), floor(end, width)
+    if first >= last:
+        yield (begin, end), False
+        return
+    parted = sorted({floor(border, width) for border in borders if floor(border, width) != border})
+    if begin < first:
+        yield (begin, first), False
+    for bucket in parted:
+        if first <= bucket < last:
+            if first < bucket:
+                yield (first, bucket), True
+            first = bucket + width
+            yield (bucket, first), False
+    if first < last:
+        yield (first, last), True
+    if last < end:
+        yield (last, end), False
+
+
+def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    held: Piece | None = None
+    for begin, end in pieces:
+        if held is not None and held[1] == begin:
+            held = (held[0], end)
+            continue
+        if held is not None:
+            yield held
+        held = (begin, end)
+    if held is not None:
+        yield held

@@ -7,7 +7,6 @@ twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +15,9 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
-    Interval,
     SmallInteger,
     Text,
     Uuid,
-    all_,
     and_,
     bindparam,
     cast,
@@ -29,20 +26,19 @@ from sqlalchemy import (
     literal,
     not_,
     select,
-    true,
     union_all,
 )
 from sqlalchemy import table as lightweight_table
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from ledger.models.base import SCHEMA, Money
 from ledger.models.billing import TokenUsage
-from ledger.models.billing_sums import DAYS, DELTAS, HOURS, SUM_KEYS, SUMS
+from ledger.models.billing_sums import DAYS, DELTAS, HOURS, MODEL_DAYS, SUM_KEYS, SUMS
 from ledger.models.tenancy import Provider
-from ledger.queries.columns import EPOCH
-from ledger.queries.cover import CUT, FIRST, FROM, LAST, PERIODS, TO
 from ledger.window import HOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import timedelta
 
     from sqlalchemy import FromClause, TableClause
@@ -59,26 +55,6 @@ AMOUNTS: Final = ("vendor_cost", "charge_usd", "credits_deducted")
 MEASURES: Final = (*COUNTS, *AMOUNTS)
 
 
-class Level(Enum):
-    """Where the sums of whole buckets are."""
-
-    HOURS = HOURS
-    DAYS = DAYS
-    ROWS = "rows"
-
-    @property
-    def width(self) -> timedelta | None:
-        """How long a bucket is."""
-        return {Level.HOURS: HOUR, Level.DAYS: _DAY, Level.ROWS: None}[self]
-
-    @classmethod
-    def of(cls, names: set[str]) -> Level:
-        """The fastest that knows these columns."""
-        if names <= {"provider_id", "status"}:
-            return cls.HOURS
-        return cls.DAYS if names <= {name for name, _ in SUM_KEYS} else cls.ROWS
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumsShape:
     """What decides about the statement, beyond the values it binds."""
@@ -87,11 +63,17 @@ class SumsShape:
     """What is grouped by, besides the period."""
     filters: tuple[str, ...]
     """Columns held to one value each."""
-    level: Level
-    has_whole: bool
-    has_cut: bool
+    levels: tuple[str | None, ...]
+    """The tables that buckets are read from, by the cover's place; None where there are none."""
     has_rest: bool
     is_restated: bool
+
+
+def levels_of(names: Collection[str]) -> dict[str, timedelta]:
+    """The tables of sums that know these columns, and their buckets' widths, widest first."""
+    if {*names} <= {"provider_id", "status"}:
+        return {DAYS: _DAY, HOURS: HOUR}
+    return {MODEL_DAYS: _DAY} if {*names} <= {name for name, _ in SUM_KEYS} else {}
 
 
 def summed(name: str, *more: Column[Any]) -> TableClause:
@@ -107,25 +89,20 @@ def summed(name: str, *more: Column[Any]) -> TableClause:
     )
 
 
-_DELTAS: Final = summed(DELTAS)
-_TABLES: Final = {level: summed(level.value) for level in (Level.HOURS, Level.DAYS)}
-_rest: Final = (
-    func.unnest(FROM, TO)
-    .table_valued(column("begin", _MOMENT), column("until", _MOMENT))
-    .render_derived(name="rest")
-)
+_TABLES: Final = {name: summed(name) for name in (DELTAS, HOURS, DAYS, MODEL_DAYS)}
+_PERIODS: Final = bindparam("periods", type_=ARRAY(_MOMENT))
 
 
 @lru_cache(maxsize=256)
 def sums(shape: SumsShape) -> AnySelect:
     """Periods and keys with their MEASURES, of calls and of the corrections of them."""
-    parts: list[AnySelect] = []
-    if shape.has_whole:
-        table = _TABLES[shape.level]
-        parts += [
-            _of_sums(shape, table, table.c.bucket),
-            _of_sums(shape, _DELTAS, _DELTAS.c.hour),
-        ]
+    parts = [
+        _of_sums(shape, _TABLES[name], _TABLES[name].c.bucket, f"level_{place}")
+        for place, name in enumerate(shape.levels)
+        if name is not None
+    ]
+    if parts:
+        parts.append(_of_sums(shape, _TABLES[DELTAS], _TABLES[DELTAS].c.hour, "whole"))
     if shape.has_rest:
         parts += _of_rows(shape)
     every = union_all(*parts).subquery("parts")
@@ -137,9 +114,19 @@ def sums(shape: SumsShape) -> AnySelect:
     ).group_by(*keys)
 
 
+def pieces(name: str) -> Any:  # noqa: ANN401 - SQLAlchemy's table values
+    """The times that the cover binds under this name, as a relation: begin and until."""
+    bounds = (bindparam(f"{name}_{end}", type_=ARRAY(_MOMENT)) for end in ("from", "to"))
+    return (
+        func.unnest(*bounds)
+        .table_valued(column("begin", _MOMENT), column("until", _MOMENT))
+        .render_derived(name=name)
+    )
+
+
 def period(moment: ColumnElement[Any]) -> ColumnElement[int]:
     """The place of the period that the moment is in, from 1."""
-    return func.width_bucket(moment, PERIODS).label(PERIOD)
+    return func.width_bucket(moment, _PERIODS).label(PERIOD)
 
 
 def conditions(shape: SumsShape, table: FromClause) -> list[ColumnElement[bool]]:
@@ -155,25 +142,20 @@ def value_of(name: str) -> ColumnElement[Any]:
     return bindparam(name, type_=_USAGE.c[name].type)
 
 
-def uncut(shape: SumsShape, moment: ColumnElement[Any]) -> list[ColumnElement[bool]]:
-    """The whole buckets, but for those that a border parts."""
-    found: list[ColumnElement[bool]] = [moment >= FIRST, moment < LAST]
-    if shape.has_cut:
-        width = bindparam("width", shape.level.width, type_=Interval(native=True))
-        found.append(func.date_bin(width, moment, EPOCH) != all_(CUT))
-    return found
-
-
-def _of_sums(shape: SumsShape, table: TableClause, moment: ColumnElement[Any]) -> AnySelect:
+def _of_sums(
+    shape: SumsShape, table: TableClause, moment: ColumnElement[Any], name: str
+) -> AnySelect:
     prefix = "restated_" if shape.is_restated else "corrected_"
     groups = [period(moment), *(table.c[name] for name in shape.keys)]
+    times = pieces(name)
     return (
         select(
             *groups,
             *(func.sum(table.c[name]).label(name) for name in COUNTS),
             *(func.sum(table.c[name] + table.c[prefix + name]).label(name) for name in AMOUNTS),
         )
-        .where(*uncut(shape, moment), *conditions(shape, table))
+        .select_from(times.join(table, (moment >= times.c.begin) & (moment < times.c.until)))
+        .where(*conditions(shape, table))
         .group_by(*_unlabelled(groups))
     )
 
@@ -207,19 +189,15 @@ def _of_some(
     counts: tuple[ColumnElement[Any], ...],
 ) -> AnySelect:
     groups = [period(moment), *(_USAGE.c[name] for name in shape.keys)]
+    rest = pieces("rest")
     rows = (
         select(
             *groups,
             *(each.label(name) for name, each in zip(COUNTS, counts, strict=True)),
             *(func.coalesce(func.sum(_USAGE.c[name]), 0).label(name) for name in AMOUNTS),
         )
-        .select_from(_rest.join(_USAGE, true()))
-        .where(
-            moment >= _rest.c.begin,
-            moment < _rest.c.until,
-            which,
-            *conditions(shape, _USAGE),
-        )
+        .select_from(rest.join(_USAGE, (moment >= rest.c.begin) & (moment < rest.c.until)))
+        .where(which, *conditions(shape, _USAGE))
     )
     return rows.group_by(*_unlabelled(groups))
 
