@@ -11,7 +11,14 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from ledger import Window
-from ledger.records.billing import GrossMargin, MarginDay, MarginTotals, ModelCost, ProviderCost
+from ledger.records.billing import (
+    GrossMargin,
+    MarginDay,
+    MarginTotals,
+    ModelCost,
+    ProviderCost,
+    UserCost,
+)
 from tests.writers import sql
 
 Key = TypeVar("Key", bound=Hashable)
@@ -180,3 +187,21 @@ def model_costs(rows: list[Row], asked: Question, window: Window) -> list[ModelC
         ).items()
     ]
     return sorted(costs, key=lambda cost: (-cost.vendor_cost_usd, cost.provider, cost.model))
+
+
+def user_costs(rows: list[Row], asked: Question, window: Window, limit: int) -> list[UserCost]:
+    found = asked.within(rows, window.start, window.end)
+    costs = []
+    for user_id, some in _grouped(found, lambda row: row.user_id).items():
+        values = _costs(some, Decimal(0))
+        del values["share"]
+        costs.append(UserCost(user_id=user_id, external_id=None, **values))
+    return sorted(costs, key=lambda cost: (-cost.vendor_cost_usd, cost.user_id))[:limit]
+
+
+def costs_of_calls(rows: list[Row], asked: Question, window: Window) -> list[Decimal]:
+    return sorted(
+        row.vendor_cost
+        for row in asked.within(rows, window.start, window.end)
+        if row.kind == "usage" and row.vendor_cost is not None
+    )

@@ -9,7 +9,7 @@ BINS_A_DECADE: Final = 48
 FREE: Final = -32_768
 """The bin of calls that cost nothing."""
 
-_COST_BIN: Final = (
+COST_BIN: Final = (
     f"CASE WHEN vendor_cost > 0 THEN ceil({BINS_A_DECADE} * log(vendor_cost::double precision))"
     f"\n    WHEN vendor_cost = 0 THEN {FREE} END::smallint"
 )
@@ -31,7 +31,7 @@ SUM_KEYS: Final = (
 CONTRIBUTIONS: Final = f"""SELECT created_at AS moment, provider_id, model_id, status, tier,
   CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
   input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted,
-  {_COST_BIN} AS cost_bin
+  {COST_BIN} AS cost_bin
 FROM inserted
 UNION ALL
 SELECT adjusts_created_at, provider_id, model_id, status, tier, 'restated', pricing_status,

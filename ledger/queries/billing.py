@@ -22,11 +22,20 @@ from uuid import UUID
 
 from ledger.errors import InvalidArgument
 from ledger.queries import billing_reading as reading
-from ledger.queries.billing_asking import Asked, ask
+from ledger.queries import distribution
+from ledger.queries.asked import Asked
+from ledger.queries.billing_asking import ask, ask_costs, ask_users
 from ledger.queries.buckets import require_few_days
 from ledger.queries.query import Context, Query
 from ledger.queries.scope import asked_window
-from ledger.records.billing import GrossMargin, MarginDay, ModelCost, ProviderCost
+from ledger.records.billing import (
+    CostDistribution,
+    GrossMargin,
+    MarginDay,
+    ModelCost,
+    ProviderCost,
+    UserCost,
+)
 from ledger.records.telemetry import Answer
 from ledger.records.usage import Status
 from ledger.window import Interval, Window, first_moment, zone
@@ -126,6 +135,36 @@ def model_costs(
     )
 
 
+def user_costs(
+    context: Context,
+    window: Interval | str | Window,
+    limit: int = 20,
+    *,
+    at: datetime | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    user_id: UUID | str | None = None,
+    tier: str | None = None,
+    project_id: UUID | str | None = None,
+    status: Status | None = None,
+    restated: bool = False,
+) -> Query[Answer[UserCost]]:
+    """What the ``limit`` dearest users cost, the dearest first; calls that failed are in it.
+
+    Raises InvalidArgument.
+    """
+    asked = Asked.of(provider, model, user_id, tier, project_id, status)
+    found = asked_window(window, at=at, now=context.horizon.now)
+    return ask_users(
+        context,
+        asked,
+        found,
+        limit=limit,
+        restated=restated,
+        read=lambda rows: reading.answer(reading.user_costs(rows), found),
+    )
+
+
 def margin_trend(
     context: Context,
     window: Window | None = None,
@@ -158,6 +197,32 @@ def margin_trend(
         periods=[*begins, found.end],
         restated=restated,
         read=lambda rows: reading.answer(reading.margin_days(rows, dates), found),
+    )
+
+
+def cost_distribution(
+    context: Context,
+    window: Interval | str | Window,
+    *,
+    at: datetime | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    user_id: UUID | str | None = None,
+    tier: str | None = None,
+    project_id: UUID | str | None = None,
+    status: Status | None = None,
+) -> Query[CostDistribution]:
+    """How what single calls cost is spread; calls that failed are in it, corrections are not.
+
+    Percentiles are of bins of cost, and within ``percentile_error`` of the cost of the call at
+    their rank; counts and the average are exact.
+
+    Raises InvalidArgument.
+    """
+    asked = Asked.of(provider, model, user_id, tier, project_id, status)
+    found = asked_window(window, at=at, now=context.horizon.now)
+    return ask_costs(
+        context, asked, found, read=lambda rows: distribution.cost_distribution(rows, found)
     )
 
 

@@ -3,73 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, TypeVar, get_args
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Text, select, true
 
 from ledger.errors import InvalidArgument
 from ledger.models.tenancy import Provider
+from ledger.queries.asked import Asked
 from ledger.queries.cover import cover
 from ledger.queries.opening import SEEN_WIDTH, seen
 from ledger.queries.query import AnySelect, Cells, Context, Query
-from ledger.queries.scope import named, uuid_of
-from ledger.queries.usage_sums import MEASURES, PERIOD, SumsShape, levels_of, sums
-from ledger.records.usage import Status
+from ledger.queries.usage_costs import BIN, costs
+from ledger.queries.usage_shape import Rows, SumsShape, levels_of, levels_of_costs, rows_of
+from ledger.queries.usage_sums import MEASURES, PERIOD, sums
+from ledger.queries.usage_users import costs_of_users
 from ledger.settings import Storage
+from ledger.window import Window
 
 Result = TypeVar("Result")
 
 _PROVIDERS: Final = Provider.__table__
-_STATUSES: Final = get_args(Status)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Which rows are asked about, whatever their time."""
-
-    provider: str | None
-    model_id: str | None
-    user_id: UUID | None
-    tier: str | None
-    project_id: UUID | None
-    status: Status | None
-
-    @classmethod
-    def of(  # noqa: PLR0913, PLR0917 - each is an argument of every question
-        cls,
-        provider: str | None,
-        model: str | None,
-        user_id: UUID | str | None,
-        tier: str | None,
-        project_id: UUID | str | None,
-        status: Status | None,
-    ) -> Asked:
-        """The same of a caller's arguments. Raises InvalidArgument, naming the wrong one."""
-        if status is not None and status not in _STATUSES:
-            raise InvalidArgument(f"status {status!r} is none of {', '.join(_STATUSES)}")
-        return cls(
-            provider=named(provider, "provider"),
-            model_id=named(model, "model"),
-            user_id=None if user_id is None else uuid_of(user_id, "user_id"),
-            tier=named(tier, "tier"),
-            project_id=None if project_id is None else uuid_of(project_id, "project_id"),
-            status=status,
-        )
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """What the restrictions bind."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in values.items() if value is not None}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are held to a value each."""
-        return tuple("provider_id" if name == "provider" else name for name in self.parameters)
 
 
 def ask(  # noqa: PLR0913 - what makes a query up
@@ -93,7 +48,7 @@ def ask(  # noqa: PLR0913 - what makes a query up
         levels=tuple(
             name if pieces else None for name, pieces in zip(levels, covered.buckets, strict=True)
         ),
-        has_rest=bool(covered.rest),
+        rows=rows_of(asked.parameters) if covered.rest else (),
         is_restated=restated,
     )
     first_measure = SEEN_WIDTH + 1 + len(keys)
@@ -104,6 +59,82 @@ def ask(  # noqa: PLR0913 - what makes a query up
         # is left by corrections that count elsewhere.
         read=lambda rows: read([row[SEEN_WIDTH:] for row in rows if any(row[first_measure:])]),
         context=context,
+    )
+
+
+def ask_costs(
+    context: Context,
+    asked: Asked,
+    window: Window,
+    *,
+    read: Callable[[Sequence[Cells]], Result],
+) -> Query[Result]:
+    """The query of calls by bins of cost; a row is a bin, its requests and a cost.
+
+    The bin NULL has no requests, and what all of them cost.
+    """
+    levels = levels_of_costs(asked.columns)
+    covered = cover([window.start, window.end], levels.values())
+    shape = SumsShape(
+        keys=(),
+        filters=asked.columns,
+        levels=tuple(levels) if covered.whole else (),
+        rows=rows_of(asked.parameters) if covered.rest else (),
+        is_restated=False,
+    )
+    return Query(
+        statement=_statement_of_costs(shape, context.installed.storage),
+        parameters={**asked.parameters, **covered.parameters},
+        read=lambda rows: read([row[SEEN_WIDTH:] for row in rows]),
+        context=context,
+    )
+
+
+def ask_users(  # noqa: PLR0913 - what makes a query up
+    context: Context,
+    asked: Asked,
+    window: Window,
+    *,
+    limit: int,
+    restated: bool,
+    read: Callable[[Sequence[Cells]], Result],
+) -> Query[Result]:
+    """The query of the dearest users; a row is the id, the external id, then MEASURES."""
+    _require_count(limit)
+    shape = SumsShape(
+        keys=(), filters=asked.columns, levels=(), rows=(Rows.MADE,), is_restated=restated
+    )
+    times = {"start": window.start, "end": window.end, "limit": limit}
+    return Query(
+        statement=_statement_of_users(shape, context.installed.storage),
+        parameters={**asked.parameters, **times},
+        read=lambda rows: read([row[SEEN_WIDTH:] for row in rows if row[SEEN_WIDTH] is not None]),
+        context=context,
+    )
+
+
+def _require_count(limit: object) -> None:
+    if not isinstance(limit, int) or limit < 1:
+        raise InvalidArgument(f"limit {limit!r} is not a whole number of at least 1")
+
+
+@lru_cache(maxsize=256)
+def _statement_of_users(shape: SumsShape, storage: Storage) -> AnySelect:
+    found, answer = seen(storage), costs_of_users(shape).subquery("answer")
+    return (
+        select(*found.c, *answer.c)
+        .select_from(found.outerjoin(answer, true()))
+        .order_by(answer.c.vendor_cost.desc(), answer.c.user_id)
+    )
+
+
+@lru_cache(maxsize=256)
+def _statement_of_costs(shape: SumsShape, storage: Storage) -> AnySelect:
+    found, answer = seen(storage), costs(shape).subquery("answer")
+    return (
+        select(*found.c, *answer.c)
+        .select_from(found.outerjoin(answer, true()))
+        .order_by(answer.c[BIN])
     )
 
 

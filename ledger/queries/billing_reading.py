@@ -11,7 +11,14 @@ from decimal import Decimal
 from typing import Any, Final
 
 from ledger.queries.query import Cells
-from ledger.records.billing import GrossMargin, MarginDay, MarginTotals, ModelCost, ProviderCost
+from ledger.records.billing import (
+    GrossMargin,
+    MarginDay,
+    MarginTotals,
+    ModelCost,
+    ProviderCost,
+    UserCost,
+)
 from ledger.records.telemetry import Answer, Item
 from ledger.window import Window
 
@@ -64,6 +71,14 @@ def model_costs(rows: Sequence[Cells]) -> list[ModelCost]:
         for _, provider, model, *measures in rows
     ]
     return sorted(costs, key=lambda cost: (-cost.vendor_cost_usd, cost.provider, cost.model))
+
+
+def user_costs(rows: Sequence[Cells]) -> list[UserCost]:
+    """In the order of the rows."""
+    return [
+        UserCost(user_id=user_id, external_id=external_id, **_costs(measures))
+        for user_id, external_id, *measures in rows
+    ]
 
 
 def _margin(measures: Cells) -> dict[str, Any]:

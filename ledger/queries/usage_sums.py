@@ -6,7 +6,6 @@ twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,17 +34,13 @@ from ledger.models.base import SCHEMA, Money
 from ledger.models.billing import TokenUsage
 from ledger.models.billing_sums import DAYS, DELTAS, HOURS, MODEL_DAYS, SUM_KEYS, SUMS
 from ledger.models.tenancy import Provider
-from ledger.window import HOUR
+from ledger.queries.usage_shape import Rows, SumsShape
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from datetime import timedelta
-
     from sqlalchemy import FromClause, TableClause
 
     from ledger.queries.query import AnySelect
 
-_DAY: Final = 24 * HOUR
 _MOMENT: Final = DateTime(timezone=True)
 _USAGE: Final = TokenUsage.__table__
 
@@ -53,27 +48,6 @@ PERIOD: Final = "period"
 COUNTS: Final = ("requests", "unpriced_requests", "input_tokens", "output_tokens")
 AMOUNTS: Final = ("vendor_cost", "charge_usd", "credits_deducted")
 MEASURES: Final = (*COUNTS, *AMOUNTS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SumsShape:
-    """What decides about the statement, beyond the values it binds."""
-
-    keys: tuple[str, ...]
-    """What is grouped by, besides the period."""
-    filters: tuple[str, ...]
-    """Columns held to one value each."""
-    levels: tuple[str | None, ...]
-    """The tables that buckets are read from, by the cover's place; None where there are none."""
-    has_rest: bool
-    is_restated: bool
-
-
-def levels_of(names: Collection[str]) -> dict[str, timedelta]:
-    """The tables of sums that know these columns, and their buckets' widths, widest first."""
-    if {*names} <= {"provider_id", "status"}:
-        return {DAYS: _DAY, HOURS: HOUR}
-    return {MODEL_DAYS: _DAY} if {*names} <= {name for name, _ in SUM_KEYS} else {}
 
 
 def summed(name: str, *more: Column[Any]) -> TableClause:
@@ -103,7 +77,7 @@ def sums(shape: SumsShape) -> AnySelect:
     ]
     if parts:
         parts.append(_of_sums(shape, _TABLES[DELTAS], _TABLES[DELTAS].c.hour, "whole"))
-    if shape.has_rest:
+    if shape.rows:
         parts += _of_rows(shape)
     every = union_all(*parts).subquery("parts")
     keys = [every.c[name] for name in (PERIOD, *shape.keys)]
@@ -161,31 +135,34 @@ def _of_sums(
 
 
 def _of_rows(shape: SumsShape) -> list[AnySelect]:
-    made = _USAGE.c.kind == literal("usage")
-    succeeded = _USAGE.c.status == literal("success")
     moment = _USAGE.c.adjusts_created_at if shape.is_restated else _USAGE.c.created_at
     return [
         # Each as its index has it: one condition on both would use neither.
-        _of_some(shape, _USAGE.c.created_at, and_(made, succeeded), counts=_COUNTED),
-        _of_some(shape, _USAGE.c.created_at, and_(made, not_(succeeded)), counts=_COUNTED),
-        _of_some(shape, moment, not_(made), counts=_UNCOUNTED),
+        *(_of_some(shape, _USAGE.c.created_at, WHICH[some], COUNTED) for some in shape.rows),
+        _of_some(shape, moment, not_(_MADE), UNCOUNTED),
     ]
 
 
-_COUNTED: Final = (
+_MADE: Final = _USAGE.c.kind == literal("usage")
+_SUCCEEDED: Final = _USAGE.c.status == literal("success")
+WHICH: Final = {
+    Rows.SUCCEEDED: and_(_MADE, _SUCCEEDED),
+    Rows.FAILED: and_(_MADE, not_(_SUCCEEDED)),
+    Rows.MADE: _MADE,
+}
+COUNTED: Final = (
     func.count(),
     func.count().filter(_USAGE.c.vendor_cost.is_(None)),
     func.sum(_USAGE.c.input_tokens),
     func.sum(_USAGE.c.output_tokens),
 )
-_UNCOUNTED: Final = tuple(literal(0, SmallInteger) for _ in COUNTS)
+UNCOUNTED: Final = tuple(literal(0, SmallInteger) for _ in COUNTS)
 
 
 def _of_some(
     shape: SumsShape,
     moment: ColumnElement[Any],
     which: ColumnElement[bool],
-    *,
     counts: tuple[ColumnElement[Any], ...],
 ) -> AnySelect:
     groups = [period(moment), *(_USAGE.c[name] for name in shape.keys)]

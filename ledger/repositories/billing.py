@@ -16,7 +16,9 @@ class _Billing:
     gross_margin = reads(billing.gross_margin)
     provider_costs = reads(billing.provider_costs)
     model_costs = reads(billing.model_costs)
+    user_costs = reads(billing.user_costs)
     margin_trend = reads(billing.margin_trend)
+    cost_distribution = reads(billing.cost_distribution)
 
 
 class Billing(_Billing, Repository, BillingWrites):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -194,6 +195,43 @@ def test_the_trend_is_what_the_rows_of_each_day_add_up_to(
         rows, Question(filters=filters, restated=asked.restated), window, timezone
     )
     assert list(found) == wanted
+
+
+@asked_often
+@given(window=windows, asked=questions, limit=st.integers(1, 4))
+def test_the_dearest_users_are_those_of_the_rows(
+    ledger: Ledger, rows: Rows, window: Window, asked: Question, limit: int
+) -> None:
+    found = ledger.billing.user_costs(window, limit, restated=asked.restated, **asked.filters)
+    assert list(found) == oracle.user_costs(rows, asked, window, limit)
+
+
+@asked_often
+@given(window=windows, asked=questions)
+def test_the_distribution_is_that_of_the_rows_within_its_error(
+    ledger: Ledger, rows: Rows, window: Window, asked: Question
+) -> None:
+    found = ledger.billing.cost_distribution(window, **asked.filters)
+    costs = oracle.costs_of_calls(rows, Question(filters=asked.filters), window)
+
+    assert found.requests == len(costs)
+    assert found.free_requests + sum(bucket.requests for bucket in found.buckets) == len(costs)
+    assert found.average_usd == (sum(costs) / len(costs) if costs else None)
+    for percentile, rank in (
+        (found.median_usd, 0.5),
+        (found.p90_usd, 0.9),
+        (found.p95_usd, 0.95),
+        (found.p99_usd, 0.99),
+    ):
+        if percentile is None:
+            assert not costs
+            continue
+        wanted = float(costs[math.ceil(rank * len(costs)) - 1])
+        # The sixth digit is rounded.
+        assert float(percentile) == pytest.approx(wanted, rel=found.percentile_error + 2e-5)
+    for bucket in found.buckets:
+        held = [cost for cost in costs if bucket.above_usd < cost <= bucket.up_to_usd]
+        assert bucket.requests == len(held)
 
 
 def test_a_trend_is_of_today_and_the_29_days_before(ledger: Ledger) -> None:

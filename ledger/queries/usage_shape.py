@@ -1,0 +1,69 @@
+"""What a question to the billing ledger reads: which sums, which rows, and what it groups by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ledger.models.billing_sums import COSTS, DAYS, HOURS, MODEL_DAYS, SUM_KEYS
+from ledger.window import HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_DAY: Final = timedelta(days=1)
+
+
+class Rows(Enum):
+    """Calls that an index has of its own."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    MADE = "made"
+    """Either, by an index that leads to few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumsShape:
+    """What decides about the statement, beyond the values it binds."""
+
+    keys: tuple[str, ...]
+    """What is grouped by, besides the period."""
+    filters: tuple[str, ...]
+    """Columns held to one value each."""
+    levels: tuple[str | None, ...]
+    """The tables that buckets are read from, by the cover's place; None where there are none."""
+    rows: tuple[Rows, ...]
+    """Which calls are read from rows; none where there is no rest."""
+    is_restated: bool
+
+
+def rows_of(filters: Mapping[str, object]) -> tuple[Rows, ...]:
+    """Which rows a question that is held to these values has to read."""
+    if {"user_id", "project_id"} & {*filters}:
+        return (Rows.MADE,)
+    match filters.get("status"):
+        case None:
+            return (Rows.SUCCEEDED, Rows.FAILED)
+        case "success":
+            return (Rows.SUCCEEDED,)
+        case _:
+            return (Rows.FAILED,)
+
+
+def levels_of(names: Collection[str]) -> dict[str, timedelta]:
+    """The tables of sums that know these columns, and their buckets' widths, widest first."""
+    if {*names} <= {"provider_id", "status"}:
+        return {DAYS: _DAY, HOURS: HOUR}
+    return {MODEL_DAYS: _DAY} if _are_summed(names) else {}
+
+
+def levels_of_costs(names: Collection[str]) -> dict[str, timedelta]:
+    """The same of the bins of costs."""
+    return {COSTS: _DAY} if _are_summed(names) else {}
+
+
+def _are_summed(names: Collection[str]) -> bool:
+    return {*names} <= {name for name, _ in SUM_KEYS}
