@@ -12,8 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from ledger.ddl import row_policies
 from ledger.ddl.declared import DECLARED
 from ledger.ddl.latency_functions import aggregates, latency_routines
-from ledger.ddl.objects import RowPolicy
+from ledger.ddl.objects import RowPolicy, RunningSums
 from ledger.ddl.rendering import Rendering
+from ledger.ddl.running_sums import table_names
 from ledger.ddl.search_path import trusted
 from ledger.ddl.storage import recorded
 from ledger.errors import InvalidArgument, SchemaNotReady
@@ -36,7 +37,10 @@ _KEEPING_CATALOGUES = (
     f"INSERT, UPDATE ON {_TENANCY}",
     "INSERT ON ledger.tiers, ledger.model_prices",
 )
-_USAGE = "SELECT ON ledger.token_usage_ledger"
+_SUMS = (
+    name for target in DECLARED if isinstance(target, RunningSums) for name in table_names(target)
+)
+_USAGE = "SELECT ON ledger.token_usage_ledger, " + ", ".join(f"ledger.{name}" for name in _SUMS)
 _WITH_POLICIES: Final = tuple(target.name for target in DECLARED if isinstance(target, RowPolicy))
 _TABLES: Final = {
     Storage.TIMESCALE: (
