@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ledger.repositories.batches import BATCH_SIZE, batches, batches_async, checked
+from ledger.write.repricing import reprice
 from ledger.write.tally import Tally
 from ledger.write.usage import Bookkeeper
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
     from ledger.records.report import Rejected, WriteReport
+    from ledger.records.repricing import Repricing
     from ledger.records.usage import BookedUsage, Usage
+    from ledger.window import Window
     from ledger.write.commands import Plan
     from ledger.write.terms import Terms
 
@@ -40,6 +43,18 @@ class BillingWrites:
         InvalidRecord where the usage breaks a rule or lies in the future.
         """
         return self.perform(Bookkeeper(self.terms).book_one(usage))
+
+    def reprice(self, window: Window, *, dry_run: bool = True) -> Repricing:
+        """Price the window's calls by the prices known now, and say what is different.
+
+        With ``dry_run=False`` the differences are booked: an adjustment a call, at the present
+        moment, that names the call and the new price; what was booked stays. Two runs, or two at
+        once, book each difference once. Calls that waited for a price get theirs so; those of a
+        stated cost keep it. A call keeps its multiplier and its credit's worth.
+
+        Each batch is committed, on an engine of the ledger's own; after a failure run it again.
+        """
+        return self.perform(reprice(self.terms, window, dry_run=dry_run))
 
     def record_usages(
         self,
@@ -89,6 +104,18 @@ class AsyncBillingWrites:
         InvalidRecord where the usage breaks a rule or lies in the future.
         """
         return await self.perform(Bookkeeper(self.terms).book_one(usage))
+
+    async def reprice(self, window: Window, *, dry_run: bool = True) -> Repricing:
+        """Price the window's calls by the prices known now, and say what is different.
+
+        With ``dry_run=False`` the differences are booked: an adjustment a call, at the present
+        moment, that names the call and the new price; what was booked stays. Two runs, or two at
+        once, book each difference once. Calls that waited for a price get theirs so; those of a
+        stated cost keep it. A call keeps its multiplier and its credit's worth.
+
+        Each batch is committed, on an engine of the ledger's own; after a failure run it again.
+        """
+        return await self.perform(reprice(self.terms, window, dry_run=dry_run))
 
     async def record_usages(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import ARRAY, Text, Uuid, any_, bindparam, cast, column, func, select
@@ -92,11 +92,22 @@ def catalogues(usages: Collection[Usage]) -> Steps[Catalogues]:
     known = (yield from execute(_PROJECTS, {"ids": list(projects)})).rows if projects else ()
     named = {usage.tier for usage in usages if usage.tier is not None}
     models = {(usage.provider, usage.model) for usage in usages}
-    return Catalogues(
+    priced = yield from catalogues_of(named | set(tiers_of_users.values()), models)
+    return replace(
+        priced,
         tiers_of_users=tiers_of_users,
         providers={name: key for key, name in providers},
         projects={row.id for row in known},
-        multipliers=(yield from _multipliers(named | set(tiers_of_users.values()))),
+    )
+
+
+def catalogues_of(tiers: Collection[str], models: Collection[tuple[str, str]]) -> Steps[Catalogues]:
+    """Ask for these tiers, and for the prices of these models by provider, alone."""
+    return Catalogues(
+        tiers_of_users={},
+        providers={},
+        projects=(),
+        multipliers=(yield from _multipliers(tiers)),
         prices=PriceList((yield from _prices(models))),
     )
 
