@@ -1,6 +1,7 @@
 """Exact, queryable books of a backend's use of language models, on PostgreSQL and TimescaleDB."""
 
 from ledger.errors import (
+    AppendOnlyViolation,
     ConflictingRecord,
     DatabaseUnavailable,
     DataLossRefused,
@@ -15,10 +16,23 @@ from ledger.errors import (
     RetentionRefused,
     SchemaNotReady,
     StorageMismatch,
+    UnknownReference,
 )
 from ledger.queries.errors import RawRowsGone, TooManyBuckets
 from ledger.queries.scope import ALL_USERS, AllUsers
+from ledger.records.billing import (
+    CostBucket,
+    CostDistribution,
+    GrossMargin,
+    MarginDay,
+    MarginTotals,
+    ModelCost,
+    ProviderCost,
+    UserCost,
+)
+from ledger.records.prices import ModelPrice, Priced, PricedTokens, Unpriced
 from ledger.records.report import Rejected, WriteReport
+from ledger.records.repricing import RepricedModel, Repricing
 from ledger.records.telemetry import (
     Answer,
     DailyModelCost,
@@ -27,7 +41,9 @@ from ledger.records.telemetry import (
     Overview,
     TimeBucket,
 )
+from ledger.records.tokens import TokenCounts
 from ledger.records.transaction import Transaction
+from ledger.records.usage import BookedUsage, Charging, Usage
 from ledger.repositories.async_ledger import AsyncLedger
 from ledger.repositories.ledger import Ledger
 from ledger.settings import Percentiles, Settings, Storage
@@ -37,35 +53,55 @@ __all__ = [
     "ALL_USERS",
     "AllUsers",
     "Answer",
+    "AppendOnlyViolation",
     "AsyncLedger",
+    "BookedUsage",
+    "Charging",
     "ConflictingRecord",
+    "CostBucket",
+    "CostDistribution",
     "DailyModelCost",
     "DataLossRefused",
     "DatabaseUnavailable",
     "DiskFull",
     "ForeignSchema",
+    "GrossMargin",
     "Interval",
     "InvalidArgument",
     "InvalidRecord",
     "InvalidSettings",
     "Ledger",
     "LedgerError",
+    "MarginDay",
+    "MarginTotals",
     "MigrationFailed",
+    "ModelCost",
     "ModelErrorRate",
     "ModelLatency",
+    "ModelPrice",
     "Overview",
     "Percentiles",
     "PermissionMissing",
+    "Priced",
+    "PricedTokens",
+    "ProviderCost",
     "RawRowsGone",
     "Rejected",
+    "RepricedModel",
+    "Repricing",
     "RetentionRefused",
     "SchemaNotReady",
     "Settings",
     "Storage",
     "StorageMismatch",
     "TimeBucket",
+    "TokenCounts",
     "TooManyBuckets",
     "Transaction",
+    "UnknownReference",
+    "Unpriced",
+    "Usage",
+    "UserCost",
     "Window",
     "WriteReport",
 ]

@@ -11,9 +11,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from ledger.cli.chart import Canvas
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LEAST_CHART_COLUMNS = 30
+PIPED_CHART_COLUMNS = 80
 WIDEST_TABLE = 1_000
 """Columns; where nobody sees a screen's edge, nothing is cut to fit one."""
 
@@ -60,3 +64,14 @@ def busy(words: str) -> Iterator[None]:
 def printable(words: str) -> str:
     """Text from the database without control characters, which could steer a terminal."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in words)
+
+
+def canvas() -> Canvas:
+    """Where charts are drawn: as wide as the terminal, or as one of old."""
+    console = out()
+    columns = console.width if console.is_terminal else min(console.width, PIPED_CHART_COLUMNS)
+    return Canvas(
+        columns=max(columns, LEAST_CHART_COLUMNS),
+        has_colour=console.color_system is not None,
+        has_unicode=not console.options.ascii_only,
+    )

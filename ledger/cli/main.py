@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli import db, maintain, retention, seed, telemetry
+from ledger.cli import billing, db, maintain, retention, seed, telemetry
 from ledger.cli.database import Database, DatabaseURL, Debug, EmbeddedFolder
 
 DISTRIBUTION = "llm-ledger"
@@ -50,6 +50,7 @@ def app() -> typer.Typer:
     telemetry.add_to(command)
     seed.add_to(command)
     maintain.add_to(command)
+    command.add_typer(billing.app(), name="billing", rich_help_panel="Questions")
     command.add_typer(db.app(), name="db", rich_help_panel="Upkeep")
     command.add_typer(retention.app(), name="retention", rich_help_panel="Upkeep")
     return command

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ledger.cli.callers import Callers, invented_uuid
 from ledger.cli.catalogue import models, urn
 from ledger.cli.outcomes import ANSWERED, outcome
 from ledger.cli.rhythm import episodes, moments
 from ledger.errors import InvalidArgument
-from ledger.records.identity import derived_id
 from ledger.records.transaction import Transaction
 from ledger.window import utc
 
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from ledger.cli.catalogue import Model
-
-REQUEST_ID_SHARE = 0.3
-"""How many callers send an idempotency key of their own."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 def invented_users(count: int, *, seed: int) -> list[UUID]:
@@ -83,12 +76,6 @@ def _generate(  # noqa: PLR0913 - its caller's
     for number, (timestamp, active) in enumerate(schedule):
         model = random.choice(called)
         caller = callers.draw()
-        key = f"seed-{seed}-{number}"
-        identity: dict[str, Any] = {"request_id": key}
-        if random.random() >= REQUEST_ID_SHARE:
-            # Not drawn: the same seed is the same calls, and writing them twice adds nothing.
-            milliseconds = (timestamp - _EPOCH) // _MILLISECOND
-            identity = {"id": derived_id(milliseconds, caller.user_id, key)}
         call = outcome(model, active.get(model.provider), random)
         yield Transaction(
             timestamp=timestamp,
@@ -99,7 +86,8 @@ def _generate(  # noqa: PLR0913 - its caller's
             operation=model.operation,
             session_id=caller.session_id,
             project_id=caller.project_id,
-            **identity,
+            # Not drawn: the same seed is the same calls, and writing them twice adds nothing.
+            request_id=f"seed-{seed}-{number}",
             **caller.purpose._asdict(),
             **call._asdict(),
         )

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ledger.cli.chart import Canvas
 from ledger.cli.commands import command
-from ledger.cli.console import hint, out, say, say_json
+from ledger.cli.console import canvas, hint, out, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.durations import parsed
 from ledger.cli.figures import heading, percent
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ledger.records.telemetry import Answer, Overview
-
-LEAST_CHART_COLUMNS = 30
-PIPED_CHART_COLUMNS = 80
 
 
 def overview(database: Database, question: Question) -> None:
@@ -112,7 +108,7 @@ def time_series(
             bucket=bucket,
         )
     is_empty = not any(step.requests for step in answer)
-    lines = [] if is_empty else drawn(answer, _canvas())
+    lines = [] if is_empty else drawn(answer, canvas())
     _show(question, answer, is_empty, lines)
     _hint_at_percentiles(question, answer)
 
@@ -147,13 +143,3 @@ def _show(
 def _hint_at_percentiles(question: Question, answer: Overview | Answer[Any]) -> None:
     if answer.percentile_error and not question.as_json:
         hint(f"Percentiles are within {percent(answer.percentile_error)}; the rest is exact.")
-
-
-def _canvas() -> Canvas:
-    console = out()
-    columns = min(console.width, PIPED_CHART_COLUMNS) if not console.is_terminal else console.width
-    return Canvas(
-        columns=max(columns, LEAST_CHART_COLUMNS),
-        has_colour=console.color_system is not None,
-        has_unicode=not console.options.ascii_only,
-    )

@@ -88,7 +88,7 @@ def test_the_commands_print_what_the_readme_says(folder: Path) -> None:
         return result.output
 
     ledger(["db", "upgrade"])
-    ledger(["seed", "--rows", "5000", "--user", USER])
+    ledger(["seed", "--rows", "5000", "--bill", "--user", USER])
     ledger(["maintain"])
     examples = console_examples()
     assert len(examples) >= 5

@@ -203,8 +203,11 @@ def test_an_episode_fails_in_its_own_way(trouble: Trouble, status: set[int | Non
     assert {outcome(model, episode, random).http_status_code for _ in range(300)} == status
 
 
-def test_some_calls_have_keys_sessions_agents_and_categories(calls: list[Transaction]) -> None:
-    for name in ("request_id", "session_id", "agent_id", "category", "project_id", "service_tier"):
+def test_all_calls_have_keys_and_some_have_sessions_agents_and_categories(
+    calls: list[Transaction],
+) -> None:
+    assert all(call.request_id for call in calls)
+    for name in ("session_id", "agent_id", "category", "project_id", "service_tier"):
         having = sum(getattr(call, name) is not None for call in calls)
         assert 0.1 < share(having, ROWS) < 1, name
     assert any(call.attributes for call in calls)
