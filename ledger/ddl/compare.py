@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, text
@@ -11,6 +10,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl import append_only, running_sums, touch_log
 from ledger.ddl.declared import DECLARED
+from ledger.ddl.difference import Difference
 from ledger.ddl.facts import differing
 from ledger.ddl.objects import AppendOnly, Rollup, RowPolicy, RunningSums, TimeSeries
 from ledger.ddl.operations import RENDERERS
@@ -18,6 +18,7 @@ from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trusted
 from ledger.ddl.shapes import shape_of
 from ledger.ddl.storage import recorded
+from ledger.ddl.warnings import warnings
 from ledger.errors import SchemaNotReady
 from ledger.models.base import SCHEMA, Base
 
@@ -27,19 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from ledger.ddl.objects import DatabaseObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One thing in the database that is not as declared, in a person's words."""
-
-    object: str
-    problem: str
-    is_warning: bool = False
-    """A thing that works and should not be; it does not make the check fail."""
-
-    def __str__(self) -> str:
-        return f"{self.object}: {self.problem}"
 
 
 def differences(connection: Connection) -> list[Difference]:
@@ -52,7 +40,7 @@ def differences(connection: Connection) -> list[Difference]:
             *_of_tables(connection),
             *_of_objects(connection),
             *_strangers(connection),
-            *_warnings(connection),
+            *warnings(connection),
         ]
 
 
@@ -187,53 +175,3 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
         if trigger in expected:
             continue
         yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
-
-
-_WITHOUT_ROLE = text(
-    "SELECT DISTINCT role FROM ledger.role_scopes"
-    " WHERE role NOT IN (SELECT rolname FROM pg_roles) ORDER BY role"
-)
-
-
-_OPEN_TO_ALL = text(
-    "SELECT DISTINCT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
-    " WHERE extname LIKE 'timescaledb%' AND has_schema_privilege('public', n.oid, 'CREATE')"
-)
-
-
-def _warnings(connection: Connection) -> Iterator[Difference]:
-    yield from _owner_connects(connection)
-    for schema in connection.execute(_OPEN_TO_ALL).scalars():
-        yield Difference(
-            object=f"schema {schema}",
-            problem="everybody may create in it, and have their code run in the stead of"
-            f" TimescaleDB's, as the owner: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
-            is_warning=True,
-        )
-    readable = text("SELECT has_table_privilege(to_regclass('ledger.role_scopes'), 'SELECT')")
-    if not connection.scalar(readable):
-        return  # a missing table is reported as such
-    for role in connection.execute(_WITHOUT_ROLE).scalars():
-        yield Difference(
-            object=role,
-            problem="this role has scopes and does not exist; whoever is given its name has them:"
-            " ledger db revoke ROLE",
-            is_warning=True,
-        )
-
-
-def _owner_connects(connection: Connection) -> Iterator[Difference]:
-    role, is_superuser, is_owner = connection.execute(
-        text(
-            "SELECT current_user, rolsuper, pg_get_userbyid(relowner) = current_user"
-            " FROM pg_roles, pg_class WHERE rolname = current_user"
-            " AND pg_class.oid = to_regclass('ledger.llm_requests')"
-        )
-    ).one()
-    if is_superuser or is_owner:
-        yield Difference(
-            object=str(role),
-            problem="this role owns the ledger or is a superuser; let the application connect as"
-            " a role of its own: ledger db grant ROLE --as service",
-            is_warning=True,
-        )

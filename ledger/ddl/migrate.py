@@ -14,7 +14,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from ledger.ddl.compare import Difference, differences
+from ledger.ddl.compare import differences
+from ledger.ddl.difference import Difference
 from ledger.ddl.search_path import trusted
 from ledger.engine import database_url, translated_errors
 from ledger.errors import MigrationFailed, SchemaNotReady

@@ -1,0 +1,18 @@
+"""What `ledger db check` reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing in the database that is not as declared, in a person's words."""
+
+    object: str
+    problem: str
+    is_warning: bool = False
+    """A thing that works and should not be; it does not make the check fail."""
+
+    def __str__(self) -> str:
+        return f"{self.object}: {self.problem}"
