@@ -20,7 +20,7 @@ from ledger.records.usage import Usage
 from tests import billing_oracle as oracle
 from tests.billing_oracle import Question, Rows
 from tests.databases import Databases, Target
-from tests.ledgers import LONG_AGO, PRICE, ledger_at
+from tests.ledgers import CORRECT, LONG_AGO, PRICE, ledger_at
 from tests.writers import KINDS, Kind, sql
 
 END = datetime(2026, 11, 10, 12, 34, 56, 789_000, tzinfo=UTC)
@@ -28,26 +28,6 @@ DAYS = 70
 USERS = [UUID(int=number) for number in range(1, 4)]
 PROJECTS = [UUID(int=number) for number in range(11, 13)]
 MODELS = [("openai", "gpt-4o"), ("openai", "gpt-4o-mini"), ("käse", "brie"), ("acme", "unpriced")]
-
-CORRECT = """
-INSERT INTO ledger.token_usage_ledger (user_id, id, request_id, kind, adjusts_id,
-  adjusts_created_at, provider_id, model_id, project_id, status, tier, service_tier, input_tokens,
-  output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, usage_source,
-  pricing_status, vendor_cost, margin_multiplier, credit_value_usd, credits_deducted, charge_usd,
-  gross_margin_usd, created_at, attributes)
-SELECT user_id, (substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || substr(id::text, 14))::uuid,
-  'of ' || request_id, CASE WHEN number % 2 = 0 THEN 'refund' ELSE 'adjustment' END, id, created_at,
-  provider_id, model_id, project_id, status, tier, service_tier, 0, 0, 0, 0, 0, usage_source,
-  'stated', cost, 1.5, 0.01, number - 3, (number - 3) * 0.01, (number - 3) * 0.01 - cost, at, '{}'
-FROM (
-  SELECT *, lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS hex
-  FROM (
-    SELECT *, created_at + number * INTERVAL '20 hours' AS at, (number - 4) * 0.000123456789 AS cost
-    FROM (SELECT *, (row_number() OVER (ORDER BY created_at))::int % 9 AS number
-          FROM ledger.token_usage_ledger) AS numbered WHERE number % 3 > 0
-  ) AS moved
-) AS corrected
-"""
 
 
 def calls() -> Iterator[Usage]:
