@@ -19,11 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+from ledger.errors import InvalidArgument
+from ledger.records.amounts import USD_DECIMALS, USD_DIGITS, scaled
 from ledger.records.completion import EPOCH, MILLISECOND, since_epoch
 from ledger.records.identity import derived_id
 from ledger.records.plain import Record
 from ledger.records.prices import STANDARD
-from ledger.records.refusal import as_dict, invalid_record
+from ledger.records.refusal import as_dict, invalid_record, shown
 from ledger.records.rules import jsonb, rounded
 from ledger.records.tokens import GREATEST_COUNT, TokenCounts
 from ledger.records.transaction import Count, Name
@@ -114,10 +116,21 @@ class Usage(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charging:
-    """What a credit is worth, and whether calls that did not succeed are charged too."""
+    """What a credit is worth, and whether calls that did not succeed are charged too.
+
+    Raises InvalidArgument for a credit that is worth nothing, or less.
+    """
 
     credit_value_usd: Decimal = Decimal("0.01")
     charges_failures: bool = False
+
+    def __post_init__(self) -> None:
+        worth: object = self.credit_value_usd
+        if not isinstance(worth, Decimal) or not (number := scaled(worth)) or number < 0:
+            raise InvalidArgument(
+                f"credit_value_usd {shown(worth)} is not a Decimal above 0 with at most"
+                f" {USD_DIGITS} digits before and {USD_DECIMALS} after the decimal point"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,9 +63,9 @@ class Ledger:
         """The ledgers of the database at ``url``; reads go to ``read_url``, a replica, if given.
 
         Connects on first use and never migrates: SchemaNotReady then says what to run. Rows
-        further ahead of the database's clock than ``future_tolerance`` are rejected. Behind
-        PgBouncer add ``?pgbouncer=true`` to the URL. Raises InvalidSettings for a URL that is
-        not PostgreSQL's.
+        further ahead of the database's clock than ``future_tolerance`` are rejected.
+        ``charging`` says what a credit is worth. Behind PgBouncer add ``?pgbouncer=true`` to
+        the URL. Raises InvalidSettings for a URL that is not PostgreSQL's.
         """
         return cls._open(
             url,
