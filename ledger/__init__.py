@@ -28,6 +28,7 @@ from ledger.records.billing import (
     MarginTotals,
     ModelCost,
     ProviderCost,
+    UnpricedUsage,
     UserCost,
 )
 from ledger.records.prices import ModelPrice, Priced, PricedTokens, Unpriced
@@ -100,6 +101,7 @@ __all__ = [
     "Transaction",
     "UnknownReference",
     "Unpriced",
+    "UnpricedUsage",
     "Usage",
     "UserCost",
     "Window",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -111,3 +111,22 @@ class CostDistribution(Record):
     """How far a percentile may be from the cost of the call at its rank, as a share."""
     buckets: tuple[CostBucket, ...]
     """From the cheapest to the dearest call, a third of a decade each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpricedUsage(Record):
+    """Calls of one model that were booked without a price, for one reason, and have none yet."""
+
+    provider: str
+    model: str
+    service_tier: str
+    reason: str
+    """One of `ledger.records.prices.Reason`; or `unknown_tier`, whose multiplier nobody said."""
+    requests: int
+    first_created_at: datetime
+    last_created_at: datetime
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int

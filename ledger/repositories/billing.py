@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ledger.queries import billing
+from ledger.queries import billing, prices
+from ledger.queries.unpriced import unpriced_usage
 from ledger.repositories.billing_writes import AsyncBillingWrites, BillingWrites
 from ledger.repositories.methods import reads, writes
 from ledger.repositories.repository import AsyncRepository, Repository
@@ -13,6 +14,9 @@ class _Billing:
     """What is the same called and awaited."""
 
     add_prices = writes(add_prices)
+    model_prices = reads(prices.model_prices)
+    price = reads(prices.price)
+    unpriced_usage = reads(unpriced_usage)
     gross_margin = reads(billing.gross_margin)
     provider_costs = reads(billing.provider_costs)
     model_costs = reads(billing.model_costs)

@@ -21,7 +21,9 @@ UNREACHABLE = "postgresql://somebody:correct-horse@127.0.0.1:1/nowhere?connect_t
 COMMANDS = (
     *("overview", "latency", "costs", "errors", "time-series", "seed", "maintain", "reconcile"),
     *("db create", "db upgrade", "db downgrade", "db current", "db status", "db check"),
-    *("db grant", "db revoke", "retention show", "retention set"),
+    *("db grant", "db revoke", "retention show", "retention set", "verify analytics"),
+    *("billing margin", "billing providers", "billing models", "billing users", "billing trend"),
+    *("billing distribution", "prices import", "prices show", "prices unpriced"),
 )
 
 
