@@ -119,7 +119,8 @@ def test_without_a_database_the_message_says_how_to_name_one(words: list[str]) -
     given = {"overview": ["--all-users"], "latency": ["--all-users"], "costs": ["--all-users"],
              "errors": ["--all-users"], "time-series": ["--all-users"],
              "db downgrade": ["base"], "db grant": ["role", "--as", "service"],
-             "db revoke": ["role"], "retention set": ["1h", "90d"]}  # fmt: skip
+             "db revoke": ["role"], "retention set": ["1h", "90d"],
+             "prices show": ["gpt-5"]}  # fmt: skip
     ran = run(*words, *given.get(" ".join(words), []))
     assert ran.exit_code == 2
     assert "LEDGER_DATABASE_URL" in ran.err
