@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ledger.records.transaction import Transaction
     from ledger.repositories.ledger import Ledger
 
-TIERS: Final = {"free": "1", "pro": "1.5", "business": "1.3"}
+TIERS: Final = {"pro": "1.5", "business": "1.3", "free": "1"}
 
 _SINCE: Final = datetime(2025, 1, 1, tzinfo=UTC)
 _YEARS: Final = timedelta(days=3650)
