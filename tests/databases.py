@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 GIVEN = "LEDGER_TEST_DATABASE_URL"
+_STOP_JOBS = "SELECT _timescaledb_functions.stop_background_workers()"
 
 _numbers = count()
 """Of the databases made in this run, whoever makes them."""
 
 
 class Migrate(Protocol):
-    """Brings an empty database to the newest schema."""
+    """Brings a database to a revision."""
 
-    def __call__(self, url: str, *, storage: Storage, percentiles: Percentiles) -> object: ...
+    def __call__(
+        self, url: str, revision: str = "head", *, storage: Storage, percentiles: Percentiles
+    ) -> object: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +145,17 @@ class Databases:
         """The migrated database of a target, made by the first who asks."""
         if target not in self._templates:
             name = self.create(target.server)
-            self.migrate(
-                self.url(target.server, name),
-                storage=target.storage,
-                percentiles=target.percentiles,
-            )
+            for revision in ("0001", "head"):
+                self.migrate(
+                    self.url(target.server, name),
+                    revision,
+                    storage=target.storage,
+                    percentiles=target.percentiles,
+                )
+                if target.storage is Storage.TIMESCALE:
+                    # The first brings the extension; later ones take long enough for a job that
+                    # they make to run before they have ended.
+                    target.server.execute(_STOP_JOBS, name)
             self._close_to_all(target, name)
             self._templates[target] = name
         return self._templates[target]
@@ -159,7 +168,7 @@ class Databases:
         execute: Callable[..., object] = target.server.execute
         if target.storage is Storage.TIMESCALE:
             # Or the scheduler comes back as soon as it is ended.
-            execute("SELECT _timescaledb_functions.stop_background_workers()", name)
+            execute(_STOP_JOBS, name)
         execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         execute(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
