@@ -6,6 +6,7 @@ from ledger.errors import (
     DatabaseUnavailable,
     DataLossRefused,
     DiskFull,
+    ExportFailed,
     ForeignSchema,
     InvalidArgument,
     InvalidRecord,
@@ -31,6 +32,7 @@ from ledger.records.billing import (
     UnpricedUsage,
     UserCost,
 )
+from ledger.records.billing_reconciliation import BillingReconciliation
 from ledger.records.prices import ModelPrice, Priced, PricedTokens, Unpriced
 from ledger.records.report import Rejected, WriteReport
 from ledger.records.repricing import RepricedModel, Repricing
@@ -56,6 +58,7 @@ __all__ = [
     "Answer",
     "AppendOnlyViolation",
     "AsyncLedger",
+    "BillingReconciliation",
     "BookedUsage",
     "Charging",
     "ConflictingRecord",
@@ -65,6 +68,7 @@ __all__ = [
     "DataLossRefused",
     "DatabaseUnavailable",
     "DiskFull",
+    "ExportFailed",
     "ForeignSchema",
     "GrossMargin",
     "Interval",

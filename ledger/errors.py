@@ -86,6 +86,14 @@ class DataLossRefused(LedgerError):
     """A downgrade would drop a table that holds rows."""
 
 
+class ExportFailed(LedgerError):
+    """A file cannot be written; at its path there is what was there before."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be written: {reason}")
+
+
 class AppendOnlyViolation(LedgerError):
     """Rows of this table are added and never changed."""
 

@@ -42,6 +42,7 @@ CHECKS = {
         " AND (pricing_status = 'unpriced') = (charge_usd IS NULL)"
         " AND (pricing_status = 'unpriced') = (credits_deducted IS NULL)"
         " AND (pricing_status = 'unpriced') = (gross_margin_usd IS NULL)"
+        " AND (pricing_status = 'unpriced' OR margin_multiplier IS NOT NULL)"
     ),
     "money": (
         "vendor_cost <> 'NaN' AND charge_usd <> 'NaN' AND gross_margin_usd <> 'NaN'"

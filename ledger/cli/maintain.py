@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -12,6 +13,7 @@ import typer
 from rich.progress import Progress
 from rich.text import Text
 
+from ledger.cli.billing_reconciliation import reconcile_billing
 from ledger.cli.commands import command
 from ledger.cli.console import err, out, printable, say, say_json
 from ledger.cli.database import Database
@@ -29,6 +31,22 @@ if TYPE_CHECKING:
 
 DEFAULT_LENGTH = timedelta(days=7)
 MOST_DIFFERENCES_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciledTime:
+    """The options that say what time to reconcile."""
+
+    since: Since = None
+    until: Until = None
+
+    @property
+    def window(self) -> Window:
+        """By default the last days before --to."""
+        if self.since is not None:
+            return window_between(self.since, self.until)
+        end = datetime.now(UTC) if self.until is None else moment_of(self.until)
+        return Window(start=end - DEFAULT_LENGTH, end=end)
 
 
 def maintain(
@@ -56,10 +74,19 @@ def maintain(
 
 def reconcile(
     database: Database,
+    time: ReconciledTime,
     *,
-    since: Since = None,
-    until: Until = None,
-    user: Annotated[UUID | None, typer.Option(metavar="UUID", help="Only this user's.")] = None,
+    user: Annotated[
+        UUID | None, typer.Option(metavar="UUID", help="Only this user's; not with --billing.")
+    ] = None,
+    billing: Annotated[
+        bool,
+        typer.Option(
+            "--billing",
+            help="The billing ledger instead: its sums from its rows, each charge from its own"
+            " price, and its calls against those of the telemetry ledger.",
+        ),
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Recompute a window from raw rows and report every difference from the rollups.
@@ -67,9 +94,14 @@ def reconcile(
     By default the last 7 days. Exits with 1 where there are differences; none is the expected
     answer.
     """
+    if billing:
+        if user is not None:
+            raise typer.BadParameter("sums are of all users; leave out --user or --billing")
+        reconcile_billing(database, time.window, as_json=as_json)
+        return
     with database.ledger() as ledger, _progress() as on_progress:
         found = ledger.maintenance.reconcile(
-            _reconciled_window(since, until),
+            time.window,
             ALL_USERS if user is None else user,
             on_progress=on_progress,
         )
@@ -149,13 +181,6 @@ def _say_reconciliation(found: Reconciliation) -> None:
         if found.is_clean
         else f"{counted(found.differences_found, 'difference')}."
     )
-
-
-def _reconciled_window(since: str | None, until: str | None) -> Window:
-    if since is not None:
-        return window_between(since, until)
-    end = datetime.now(UTC) if until is None else moment_of(until)
-    return Window(start=end - DEFAULT_LENGTH, end=end)
 
 
 @contextmanager

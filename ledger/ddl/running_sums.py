@@ -35,7 +35,7 @@ def create(target: RunningSums) -> list[Step]:
         *make_routine(_append(target)),
         Step(sql=_trigger(target)),
         create_routine(_fold(target)),
-        Step(sql=f"INSERT INTO ledger.{target.name} {_summed(target, f'ledger.{target.table}')}"),
+        Step(sql=f"INSERT INTO ledger.{target.name} {summed(target, f'ledger.{target.table}')}"),
     ]
 
 
@@ -82,9 +82,9 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
     )
     tables: dict[str, tuple[str, ...]] = {target.name: deltas}
     for fold in target.folds:
-        keys = {name: types.get(name, "smallint") for name in _keys(fold)}
-        summed = {name: measures.get(name, "bigint") for name in _measures(fold)}
-        columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in {**keys, **summed}.items())
+        keys = {name: types.get(name, "smallint") for name in keys_of(fold)}
+        sums = {name: measures.get(name, "bigint") for name in measures_of(fold)}
+        columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in {**keys, **sums}.items())
         tables[fold.name] = (
             (
                 f"CREATE TABLE IF NOT EXISTS ledger.{fold.name} (bucket timestamptz NOT NULL,"
@@ -94,16 +94,18 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
     return tables
 
 
-def _keys(fold: Fold) -> tuple[str, ...]:
+def keys_of(fold: Fold) -> tuple[str, ...]:
+    """What its rows are kept apart by, beside the bucket."""
     return fold.keys if fold.element is None else (*fold.keys, "bin")
 
 
-def _measures(fold: Fold) -> tuple[str, ...]:
+def measures_of(fold: Fold) -> tuple[str, ...]:
+    """What its rows add up."""
     return fold.measures if fold.element is None else ("requests",)
 
 
-def _summed(target: RunningSums, rows: str) -> str:
-    """The sums of some rows of the table, as deltas."""
+def summed(target: RunningSums, rows: str) -> str:
+    """A SELECT of the sums of some rows of the table, as deltas; ``rows`` names a relation."""
     keys = ", ".join(name for name, _ in target.keys)
     measures = ", ".join(aggregate for _, _, aggregate in target.measures)
     contributions = target.contributions.replace("FROM inserted", f"FROM {rows}")
@@ -122,7 +124,7 @@ def _append(target: RunningSums) -> Routine:
 {FIXED} AS $function$
 BEGIN
   INSERT INTO ledger.{target.name}
-  {_summed(target, "inserted")};
+  {summed(target, "inserted")};
   RETURN NULL;
 END
 $function$""",
@@ -143,7 +145,7 @@ def _fold(target: RunningSums) -> Routine:
     In the order of keys, though there is one folder at a time: a fold into a table that
     somebody repairs by hand must not deadlock with him.
     """
-    folded = ",\n".join(
+    folds = ",\n".join(
         f"folded_{number} AS (\n{_folding(fold)})" for number, fold in enumerate(target.folds)
     )
     return Routine(
@@ -161,7 +163,7 @@ BEGIN
     DELETE FROM ledger.{target.name} WHERE ctid = ANY (ARRAY(
       SELECT ctid FROM ledger.{target.name} LIMIT {MOST_FOLDED}))
     RETURNING *),
-{folded}
+{folds}
   SELECT count(*) INTO taken_count FROM taken;
   RETURN taken_count;
 END
@@ -169,18 +171,23 @@ $function$""",
     )
 
 
-def _folding(fold: Fold) -> str:
-    """The statement that adds what was taken to one table."""
-    keys, measures = ", ".join(_keys(fold)), _measures(fold)
+def folded(fold: Fold, deltas: str) -> str:
+    """A SELECT of what deltas come to, as rows of the fold; ``deltas`` names a relation."""
     bucket = f"date_bin('{seconds(fold.bucket)} seconds', hour, {EPOCH})"
     if fold.element is None:
-        rows, sums = "taken", [f"sum({name})" for name in measures]
+        rows, sums = deltas, [f"sum({name})" for name in measures_of(fold)]
     else:
-        rows, sums = f"taken, unnest({fold.element}) AS bin", ["count(*)"]
+        rows, sums = f"{deltas}, unnest({fold.element}) AS bin", ["count(*)"]
+    keys = ", ".join(keys_of(fold))
+    return f"SELECT {bucket}, {keys}, {', '.join(sums)}\n  FROM {rows}\n  GROUP BY 1, {keys}"
+
+
+def _folding(fold: Fold) -> str:
+    """The statement that adds what was taken to one table."""
+    keys, measures = ", ".join(keys_of(fold)), measures_of(fold)
     added = ", ".join(f"{name} = total.{name} + excluded.{name}" for name in measures)
     return (
         f"  INSERT INTO ledger.{fold.name} AS total (bucket, {keys}, {', '.join(measures)})\n"
-        f"  SELECT {bucket}, {keys}, {', '.join(sums)}\n  FROM {rows}\n"
-        f"  GROUP BY 1, {keys} ORDER BY 1, {keys}\n"
+        f"  {folded(fold, 'taken')} ORDER BY 1, {keys}\n"
         f"  ON CONFLICT (bucket, {keys}) DO UPDATE SET {added}"
     )

@@ -138,7 +138,8 @@ class TokenUsage(Base):
             name="priced_by",
         ),
         CheckConstraint(
-            " AND ".join(f"({_IS_UNPRICED}) = ({amount} IS NULL)" for amount in _MONEY),
+            " AND ".join(f"({_IS_UNPRICED}) = ({amount} IS NULL)" for amount in _MONEY)
+            + f" AND ({_IS_UNPRICED} OR margin_multiplier IS NOT NULL)",
             name="unpriced",
         ),
         CheckConstraint(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ledger.queries import billing, prices
 from ledger.queries.unpriced import unpriced_usage
+from ledger.repositories.billing_export import AsyncBillingExport, BillingExport
+from ledger.repositories.billing_reconcile import AsyncBillingReconciling, BillingReconciling
 from ledger.repositories.billing_writes import AsyncBillingWrites, BillingWrites
 from ledger.repositories.methods import reads, writes
 from ledger.repositories.repository import AsyncRepository, Repository
@@ -25,7 +27,7 @@ class _Billing:
     cost_distribution = reads(billing.cost_distribution)
 
 
-class Billing(_Billing, Repository, BillingWrites):
+class Billing(_Billing, Repository, BillingWrites, BillingExport, BillingReconciling):
     """The billing ledger.
 
     Every method raises SchemaNotReady where the database has no ledger, and
@@ -33,5 +35,7 @@ class Billing(_Billing, Repository, BillingWrites):
     """
 
 
-class AsyncBilling(_Billing, AsyncRepository, AsyncBillingWrites):
+class AsyncBilling(
+    _Billing, AsyncRepository, AsyncBillingWrites, AsyncBillingExport, AsyncBillingReconciling
+):
     """The billing ledger, awaited."""
