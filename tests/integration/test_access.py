@@ -16,6 +16,9 @@ from tests.roles import Role, Roles, roles_of
 ALICE, BOB, VICTIM = (UUID(int=number << 64 | 1) for number in (1, 2, 3))
 REQUESTS = {ALICE: 2, BOB: 3, VICTIM: 4}
 VIEWS = ("visible_requests", "visible_metrics_1m", "visible_metrics_1h")
+BOOKS = ("alembic_version", "installation", "rollup_progress")
+CATALOGUES = ("users", "providers", "projects", "tiers", "model_prices")
+"""What a writer books usage by."""
 TABLES = ("llm_requests", "llm_metrics_1m", "llm_metrics_1h", "role_scopes")
 
 DENIED = psycopg.errors.InsufficientPrivilege
@@ -164,9 +167,7 @@ def test_no_relation_but_the_views_can_be_read(roles: Roles, kind: str) -> None:
     role = roles.granted(kind, [ALICE] if kind == "reader" else [])
 
     assert readable(roles, role) == (
-        {"my_scopes", *VIEWS}
-        if kind == "reader"
-        else {"alembic_version", "installation", "rollup_progress"}
+        {"my_scopes", "visible_usage", *VIEWS} if kind == "reader" else {*BOOKS, *CATALOGUES}
     )
 
 
