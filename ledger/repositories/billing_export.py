@@ -61,10 +61,11 @@ class BillingExport:
         ``@``, a tab, a line break, or one of those signs in full width, gets an apostrophe put
         before it. Numbers never do.
 
-        ``to`` is a path, or a file open for bytes. At a path there is either the whole export
-        or, whatever fails, what was there before; a new file has the mode that the umask gives,
-        one that is replaced keeps its own. An open file is written from where it stands, and
-        neither closed nor cut back on a failure; what it raises passes as it is.
+        ``to`` is a path, or a file open for bytes, which are what the server sends. At a path
+        there is either the whole export or, whatever fails, what was there before; a new file
+        has the mode that the umask gives, one that is replaced keeps its own. An open file is
+        written from where it stands, and neither closed nor cut back on a failure; what it
+        raises passes as it is.
 
         ``on_progress`` is called with the bytes written so far, every 256 KiB or so and at the
         end; what it raises ends the export.

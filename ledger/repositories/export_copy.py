@@ -35,7 +35,7 @@ def copy_out(connection: Connection, export: UsageExport, outlet: Outlet) -> int
     match connection.dialect.driver:
         case "psycopg":
             return _by_psycopg(connection, export, outlet)
-        case "psycopg2" | "psycopg2cffi":
+        case "psycopg2":
             return _by_psycopg2(connection, export, outlet)
         case driver:
             raise _unknown(driver)
@@ -59,7 +59,8 @@ def _by_psycopg(connection: Connection, export: UsageExport, outlet: Outlet) -> 
     with _as_sqlalchemys(psycopg.Error), driver_of(connection).cursor() as cursor:
         with cursor.copy(statement, export.parameters) as copy:
             for data in copy:
-                outlet.write(data)
+                if outlet.gather(data):
+                    outlet.flush()
         return cursor.rowcount
 
 
@@ -72,7 +73,8 @@ async def _by_psycopg_async(
         async with driver.cursor() as cursor:
             async with cursor.copy(statement, export.parameters) as copy:
                 async for data in copy:
-                    await outlet.write(data)
+                    if outlet.gather(data):
+                        await outlet.flush()
             return cursor.rowcount
 
 
@@ -128,7 +130,8 @@ class _StoppedByErrors:
 
     async def write(self, data: bytes) -> None:
         try:
-            await self._outlet.write(data)
+            if self._outlet.gather(data):
+                await self._outlet.flush()
         except (KeyboardInterrupt, SystemExit) as reason:
             self.reason = reason
             raise _Stopped from reason

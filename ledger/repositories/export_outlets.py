@@ -34,6 +34,11 @@ class _Gathered:
         self._gathered = BytesIO()
         self._waiting = self._written = 0
 
+    def gather(self, data: Buffer) -> bool:
+        """Whether it is time to flush."""
+        self._waiting += self._gathered.write(data)
+        return self._waiting >= CHUNK_BYTES
+
     def _taken(self) -> bytes:
         """What waits. A copy, as a file may keep what it is given."""
         taken = bytes(self._gathered.getbuffer()[: self._waiting])
@@ -48,11 +53,10 @@ class _Gathered:
 
 
 class Outlet(_Gathered):
-    """Gathers what is written to it, and hands it on; like a file to those who write to one."""
+    """Gathers what comes, and hands it on; like a file to those who write to one."""
 
     def write(self, data: Buffer) -> None:
-        self._waiting += self._gathered.write(data)
-        if self._waiting >= CHUNK_BYTES:
+        if self.gather(data):
             self.flush()
 
     def flush(self) -> None:
@@ -63,11 +67,6 @@ class Outlet(_Gathered):
 
 class AsyncOutlet(_Gathered):
     """The same, awaited: files are written in threads, and the loop goes on."""
-
-    async def write(self, data: Buffer) -> None:
-        self._waiting += self._gathered.write(data)
-        if self._waiting >= CHUNK_BYTES:
-            await self.flush()
 
     async def flush(self) -> None:
         if taken := self._taken():

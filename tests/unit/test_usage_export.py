@@ -340,7 +340,8 @@ class Slow(Destination):
 
 async def exported(slow: Destination) -> None:
     async with written_whole_async(slow, None) as outlet:
-        await outlet.write(b"x" * CHUNK_BYTES)
+        assert outlet.gather(b"x" * CHUNK_BYTES)
+        await outlet.flush()
 
 
 async def test_the_loop_goes_on_while_a_file_is_written() -> None:
