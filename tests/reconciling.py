@@ -70,20 +70,5 @@ def unchecked(books: Books, *names: str) -> None:
         sql(books.url, f"ALTER TABLE {USAGE} DROP CONSTRAINT token_usage_ledger_{name}_check")
 
 
-def refund(books: Books, request_id: str, returned: int = 1) -> None:
-    """Give credits back, by a row as an operator would book it."""
-    sql(
-        books.url,
-        f"INSERT INTO {USAGE} (user_id, id, request_id, kind, adjusts_id, adjusts_created_at,"
-        " provider_id, model_id, status, tier, service_tier, input_tokens, output_tokens,"
-        " cache_read_tokens, cache_write_tokens, reasoning_tokens, usage_source, pricing_status,"
-        " vendor_cost, margin_multiplier, credit_value_usd, credits_deducted, charge_usd,"
-        " gross_margin_usd, created_at, attributes)"
-        # Of the same millisecond: another id by its last digits.
-        " SELECT user_id, overlay(id::text placing left(md5(request_id), 12) from 25)::uuid,"
-        " 'refund of ' || request_id, 'refund', id, created_at, provider_id, model_id, status,"
-        " tier, service_tier, 0, 0, 0, 0, 0, usage_source, 'stated', 0, margin_multiplier,"
-        f" credit_value_usd, -{returned}, -{returned} * credit_value_usd,"
-        f" -{returned} * credit_value_usd, created_at, '{{}}'"
-        f" FROM {USAGE} WHERE request_id = '{request_id}'",
-    )
+def refund(books: Books, request_id: str) -> None:
+    books.ledger.billing.refund(books.user, request_id, credits=1)

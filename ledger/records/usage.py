@@ -135,7 +135,10 @@ class Charging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedUsage(Record):
-    """What a call was booked at; all but `id` is None where there is no price for it yet."""
+    """What a call was booked at; amounts are None where there is no price for it yet.
+
+    Of a refund they are what it adds: negative, or 0.
+    """
 
     id: UUID
     pricing_status: Literal["priced", "stated", "unpriced"]

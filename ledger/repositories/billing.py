@@ -10,12 +10,14 @@ from ledger.repositories.billing_writes import AsyncBillingWrites, BillingWrites
 from ledger.repositories.methods import reads, writes
 from ledger.repositories.repository import AsyncRepository, Repository
 from ledger.write.prices import add_prices
+from ledger.write.refunds import refund
 
 
 class _Billing:
     """What is the same called and awaited."""
 
     add_prices = writes(add_prices)
+    refund = writes(refund)
     model_prices = reads(prices.model_prices)
     price = reads(prices.price)
     unpriced_usage = reads(unpriced_usage)

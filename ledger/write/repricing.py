@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from ledger.pricing.charges import charge
-from ledger.records.completion import EPOCH, MILLISECOND
-from ledger.records.identity import derived_id
 from ledger.records.prices import Priced
 from ledger.records.repricing import RepricedModel, Repricing
 from ledger.records.tokens import TokenCounts
 from ledger.write.catalogues import catalogues_of
 from ledger.write.commands import atomically, execute
+from ledger.write.corrections import LOCK, correction, moment_of_booking
 from ledger.write.recordset import bound
-from ledger.write.repricing_statements import BOOKED_CALLS, INSERT_ADJUSTMENTS, LOCK, NOW
+from ledger.write.repricing_statements import BOOKED_CALLS
+from ledger.write.usage_statements import INSERT
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -31,19 +31,6 @@ if TYPE_CHECKING:
 
 BATCH: Final = 2_000
 _FIRST: Final = UUID(int=0)
-
-_COPIED: Final = (
-    "user_id",
-    "provider_id",
-    "model_id",
-    "operation",
-    "project_id",
-    "status",
-    "tier",
-    "service_tier",
-    "usage_source",
-    "credit_value_usd",
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,14 +102,13 @@ def _batch(
 ) -> Steps[tuple[datetime, UUID] | None]:
     """Some calls; gives the last of them, or None where there are no more."""
     if not dry_run:
-        # Two that know different prices would each book the difference to the same old one.
         yield from execute(LOCK)
     moment, last = after
     parameters = {"moment": moment, "last": last, "end": window.end, "limit": BATCH}
     calls = (yield from execute(BOOKED_CALLS, parameters)).rows
     if not calls:
         return None
-    now = (yield from execute(NOW)).rows[0].now.astimezone(UTC)
+    now = yield from moment_of_booking()
     known = yield from catalogues_of(
         {call.tier for call in calls}, {(call.provider, call.model_id) for call in calls}
     )
@@ -137,7 +123,7 @@ def _batch(
             found.newly_priced += call.pricing_status == "unpriced" and not call.adjustments
             found.by_model[call.provider, call.model_id].add(adjustment)
     if adjustments and not dry_run:
-        found.booked += (yield from execute(INSERT_ADJUSTMENTS, bound(adjustments))).count
+        found.booked += (yield from execute(INSERT, bound(adjustments))).count
     return calls[-1].created_at, calls[-1].id
 
 
@@ -179,29 +165,13 @@ def _adjustment(
     if is_priced_already and not cost and not deducted:
         return None
     assert priced.price.id is not None, "prices of the database have ids"
-    request_id = str(uuid5(call.id, str(priced.price.id)))
-    milliseconds = (now - EPOCH) // MILLISECOND
-    charge_usd = deducted * call.credit_value_usd
-    return {
-        **{name: getattr(call, name) for name in _COPIED},
-        "id": derived_id(milliseconds, call.user_id, request_id),
-        "request_id": request_id,
-        "kind": "adjustment",
-        "adjusts_id": call.id,
-        "adjusts_created_at": call.created_at,
-        "input_tokens": 0,
-        "output_tokens": 0,
-        "cache_read_tokens": 0,
-        "cache_write_tokens": 0,
-        "reasoning_tokens": 0,
-        "pricing_status": "priced",
-        "price_id": priced.price.id,
-        "vendor_cost": cost,
-        "margin_multiplier": multiplier,
-        "credits_deducted": deducted,
-        "charge_usd": charge_usd,
-        "gross_margin_usd": charge_usd - cost,
-        "created_at": EPOCH + milliseconds * MILLISECOND,
-        "attributes": {},
-        "position": 0,
-    }
+    return correction(
+        call,
+        kind="adjustment",
+        request_id=str(uuid5(call.id, str(priced.price.id))),
+        at=now,
+        price_id=priced.price.id,
+        vendor_cost=cost,
+        credits_deducted=deducted,
+        margin_multiplier=multiplier,
+    )

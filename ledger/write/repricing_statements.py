@@ -1,4 +1,4 @@
-"""The statements of a repricing: the calls it looks at, and the lock that it holds."""
+"""The statement of a repricing: the calls it looks at, with what was adjusted of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
-    Executable,
     Select,
     Uuid,
     bindparam,
@@ -24,14 +23,6 @@ from sqlalchemy import (
 from ledger.models.base import Money
 from ledger.models.billing import TokenUsage
 from ledger.models.tenancy import Provider
-from ledger.write.usage_statements import INSERT
-
-_LOCK: Final = 5_202_611_210_003
-"""Key of the advisory lock under which adjustments are worked out and booked."""
-
-LOCK: Final = select(func.pg_advisory_xact_lock(_LOCK))
-NOW: Final = select(func.clock_timestamp(type_=DateTime(timezone=True)).label("now"))
-INSERT_ADJUSTMENTS: Final[Executable] = INSERT
 
 _USAGE: Final = TokenUsage.__table__
 _adjustments = _USAGE.alias("adjustments")

@@ -225,3 +225,28 @@ def test_a_refund_is_no_part_of_the_cost_and_has_to_add_up(called: Books) -> Non
         ("refund", "charge_usd"),
         ("refund", "gross_margin_usd"),
     ]
+
+
+@pytest.mark.parametrize(
+    "column, false",
+    [
+        ("model_id", "'another'"),
+        ("tier", "'another'"),
+        ("service_tier", "'batch'"),
+        ("status", "'failed'"),
+        ("credit_value_usd", "0.02"),
+        ("project_id", "gen_random_uuid()"),
+    ],
+)
+def test_a_correction_under_another_name_than_its_calls_is_found(
+    called: Books, column: str, false: str
+) -> None:
+    book(called, "a")
+    refund(called, "a")
+    unchecked(called, "charge")
+    tamper(
+        called,
+        "ALTER TABLE ledger.token_usage_ledger DROP CONSTRAINT token_usage_ledger_project_id_fkey;"
+        f" UPDATE {USAGE} SET {column} = {false} WHERE kind = 'refund'",
+    )
+    assert column in {what for _, kind, what, _, _ in wrongs(called) if kind == "refund"}

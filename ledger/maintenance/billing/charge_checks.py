@@ -92,8 +92,29 @@ OF_CALLS: Final = (
         "gross_margin_usd", "whole_margin", "whole_charge - whole_cost", "is_adjusted", "'adjusted'"
     ),
 )
+_AS_CALLED: Final = (
+    "provider_id",
+    "model_id",
+    "project_id",
+    "status",
+    "tier",
+    "service_tier",
+    "credit_value_usd",
+)
+OF_CALL: Final = ",\n  ".join(f"call.{name} AS call_{name}" for name in _AS_CALLED)
+"""What of the call that a row corrects is compared with the row."""
+
 OF_CORRECTIONS: Final = (
     *_OF_PRICE,
+    *(
+        Check(
+            what=name,
+            stored=name,
+            expected=f"call_{name}",
+            is_wrong=f"call_made_at IS NOT NULL AND {name} IS DISTINCT FROM call_{name}",
+        )
+        for name in _AS_CALLED
+    ),
     Check(
         what="adjusts_created_at",
         stored=_written("made_at"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import BigInteger, DateTime, bindparam, text
 
 from ledger.maintenance.billing.charge_checks import (
+    OF_CALL,
     OF_CALLS,
     OF_CORRECTIONS,
     PRICED_BY,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ledger.queries.query import AnyRow
     from ledger.window import Window
 
-_AMOUNTS: Final = frozenset(("vendor_cost", "credits_deducted", "charge_usd", "gross_margin_usd"))
+_AMOUNTS: Final = frozenset(
+    ("vendor_cost", "credit_value_usd", "credits_deducted", "charge_usd", "gross_margin_usd")
+)
 
 _IN_WINDOW: Final = "{moment} >= :window_from AND {moment} < :window_to"
 
@@ -124,7 +127,8 @@ SELECT *, CASE pricing_status WHEN 'priced' THEN {_half_even("units")}
 FROM priced_calls OFFSET 0),
 recomputed_corrections AS (
 SELECT correction.*, correction.adjusts_created_at AS made_at, {PRICED_BY},
-  call.created_at AS call_made_at, call.input_tokens AS call_input_tokens
+  call.created_at AS call_made_at, call.input_tokens AS call_input_tokens,
+  {OF_CALL}
 FROM corrections AS correction
 LEFT JOIN ledger.model_prices AS price ON price.id = correction.price_id
 LEFT JOIN calls AS call ON call.user_id = correction.user_id AND call.id = correction.adjusts_id
