@@ -15,7 +15,7 @@ from tests.writers import sql, superuser
 COST = Decimal("0.00325")
 DAY = timedelta(days=1)
 LAST = Decimal("0.000000000001")
-FOLD = "SELECT ledger.fold_token_usage_deltas()"
+FOLD = "SELECT ledger.fold_token_usage_deltas(), ledger.fold_token_usage_user_deltas()"
 WINDOW = Window(start=NOW - timedelta(days=5), end=NOW + timedelta(hours=1))
 USAGE = "ledger.token_usage_ledger"
 HOURS = "token_usage_hours"

@@ -86,6 +86,7 @@ SUMMED = tuple(name for name, _, _ in MEASURES)
 
 SUMS = {
     "table": "token_usage_ledger",
+    "trigger": "token_usage_ledger_adds_to_sums",
     "contributions": CONTRIBUTIONS,
     "keys": KEYS,
     "measures": (*MEASURES, BINS),

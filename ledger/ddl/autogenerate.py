@@ -13,14 +13,15 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
 from ledger.ddl.declared import DECLARED
-from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, TimeSeries
+from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, RunningSums, TimeSeries
 from ledger.ddl.operations import ChangeObject
+from ledger.ddl.running_sums import table_names
 from ledger.ddl.shapes import indexes_of
 from ledger.models.base import SCHEMA
 from ledger.models.billing import TokenUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableMapping
 
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import ModifyTableOps, UpgradeOps
@@ -32,6 +33,28 @@ PLUGINS: Final = ("alembic.autogenerate.*", PLUGIN)
 
 _TIME_SERIES: Final = {target.name for target in DECLARED if isinstance(target, TimeSeries)}
 _INDEXED_CONCURRENTLY: Final = {TokenUsage.__tablename__}
+_MADE_BY_OBJECTS: Final = frozenset(
+    (
+        "llm_metrics_1m_materialized",
+        "llm_metrics_1h_materialized",
+        "llm_requests_touched",
+        *(name for sums in DECLARED if isinstance(sums, RunningSums) for name in table_names(sums)),
+    )
+)
+
+
+def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
+    """Which objects of the database are ours to compare: our schema, and no partitions of it.
+
+    Everything else in the schema counts, so that a rogue table shows.
+    """
+    if kind == "schema":
+        return name == SCHEMA
+    if kind == "table" and name is not None:
+        is_partition = name.startswith("llm_requests_p") and name[-8:].isdigit()
+        is_ours = parents["schema_name"] == SCHEMA
+        return is_ours and not is_partition and name not in _MADE_BY_OBJECTS
+    return True
 
 
 def setup(plugin: Plugin) -> None:

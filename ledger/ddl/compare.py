@@ -145,7 +145,7 @@ def _trigger_names() -> set[str]:
         elif isinstance(target, AppendOnly):
             names |= append_only.triggers(target).keys()
         elif isinstance(target, RunningSums):
-            names.add(running_sums.trigger_name(target))
+            names.add(target.trigger)
     return names
 
 

@@ -34,6 +34,10 @@ from ledger.models.billing_sums import (
     MODEL_DAYS,
     SUM_KEYS,
     SUMS,
+    USER_CONTRIBUTIONS,
+    USER_DAYS,
+    USER_DELTAS,
+    USER_KEYS,
 )
 from ledger.models.latency import BINS_VERSION
 from ledger.models.prices import ModelPrice
@@ -157,6 +161,7 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     RunningSums(
         name=DELTAS,
         table=_USAGE,
+        trigger=f"{_USAGE}_adds_to_sums",
         contributions=CONTRIBUTIONS,
         keys=SUM_KEYS,
         measures=(*SUMS, COST_BINS),
@@ -166,6 +171,23 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
             Fold(name=MODEL_DAYS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=_SUM_NAMES),
             Fold(name=COSTS, bucket=_DAY, keys=_SUM_KEY_NAMES, measures=(), element="cost_bins"),
             Fold(name=ALL_COSTS, bucket=_DAY, keys=("status",), measures=(), element="cost_bins"),
+        ),
+    ),
+    RunningSums(
+        name=USER_DELTAS,
+        table=_USAGE,
+        trigger=f"{_USAGE}_adds_to_user_sums",
+        contributions=USER_CONTRIBUTIONS,
+        keys=USER_KEYS,
+        measures=SUMS,
+        folds=(
+            Fold(
+                name=USER_DAYS,
+                bucket=_DAY,
+                keys=("user_id", "status"),
+                measures=_SUM_NAMES,
+                found_by="user_id",
+            ),
         ),
     ),
 )

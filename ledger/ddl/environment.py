@@ -20,18 +20,10 @@ from ledger.ddl.search_path import FIXED, TRUSTED
 from ledger.engine import database_url
 from ledger.errors import InvalidSettings, MigrationFailed
 from ledger.models.base import SCHEMA, Base
-from ledger.models.billing_sums import (
-    ALL_COSTS,
-    COSTS,
-    DAYS,
-    DELTAS,
-    HOURS,
-    MODEL_DAYS,
-)
 from ledger.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator
 
     from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy import URL, Engine
@@ -40,32 +32,6 @@ LOCK_TIMEOUT = "5s"
 """How long ordinary DDL stands in a table's queue, and whoever comes after it stands behind."""
 LOCK_ATTEMPTS = 20
 _PAUSE_SECONDS = 0.5
-
-_MANAGED_ELSEWHERE = {
-    "llm_metrics_1m_materialized",
-    "llm_metrics_1h_materialized",
-    "llm_requests_touched",
-    DELTAS,
-    HOURS,
-    MODEL_DAYS,
-    DAYS,
-    COSTS,
-    ALL_COSTS,
-}
-
-
-def include_name(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
-    """Which objects of the database are ours to compare: our schema, and no partitions of it.
-
-    Everything else in the schema counts, so that a rogue table shows.
-    """
-    if kind == "schema":
-        return name == SCHEMA
-    if kind == "table" and name is not None:
-        is_partition = name.startswith("llm_requests_p") and name[-8:].isdigit()
-        is_ours = parents["schema_name"] == SCHEMA
-        return is_ours and not is_partition and name not in _MANAGED_ELSEWHERE
-    return True
 
 
 def _configure(context: EnvironmentContext, **described: Any) -> None:
@@ -77,7 +43,7 @@ def _configure(context: EnvironmentContext, **described: Any) -> None:
         target_metadata=Base.metadata,
         version_table_schema=SCHEMA,
         include_schemas=True,
-        include_name=include_name,
+        include_name=autogenerate.include_name,
         transaction_per_migration=True,
         autogenerate_plugins=autogenerate.PLUGINS,
         compare_type=True,

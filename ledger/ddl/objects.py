@@ -159,6 +159,8 @@ class Fold:
     measures: tuple[str, ...]
     element: str | None = None
     """A column of arrays in the deltas: each of its elements is a key, and counted."""
+    found_by: str | None = None
+    """A key of which readers want one value through many buckets; an index leads to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,8 @@ class RunningSums:
 
     name: str
     table: str
+    trigger: str
+    """What appends them; a table may have several sums."""
     contributions: str
     """SELECT of ``moment``, the keys, and what the measures sum, from the rows `inserted`."""
     keys: tuple[tuple[str, str], ...]

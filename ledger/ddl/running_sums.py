@@ -23,11 +23,6 @@ MOST_FOLDED = 200_000
 """Deltas that one statement takes, so that a backlog is not one transaction."""
 
 
-def trigger_name(target: RunningSums) -> str:
-    """The trigger that appends."""
-    return f"{target.table}_adds_to_sums"
-
-
 def create(target: RunningSums) -> list[Step]:
     """Make the tables, have deltas appended, and sum the rows that were there before."""
     return [
@@ -42,7 +37,7 @@ def create(target: RunningSums) -> list[Step]:
 def drop(target: RunningSums) -> list[Step]:
     """Take all of it away: the rows themselves say what it summed."""
     return [
-        Step(sql=f"DROP TRIGGER IF EXISTS {trigger_name(target)} ON ledger.{target.table}"),
+        Step(sql=f"DROP TRIGGER IF EXISTS {target.trigger} ON ledger.{target.table}"),
         drop_routine(_fold(target).name),
         drop_routine(_append(target).name),
         *(Step(sql=f"DROP TABLE IF EXISTS ledger.{name}") for name in _tables(target)),
@@ -56,9 +51,7 @@ def facts(target: RunningSums) -> list[Fact]:
         *routine_facts(_append(target)),
         *routine_facts(_fold(target)),
         # Not ALWAYS: a replica's or a restore's replay brings the deltas, too.
-        TriggerIs(
-            table=target.table, name=trigger_name(target), statement=_trigger(target), enabled="O"
-        ),
+        TriggerIs(table=target.table, name=target.trigger, statement=_trigger(target), enabled="O"),
     ]
 
 
@@ -91,6 +84,9 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
                 f" {columns}, CONSTRAINT {fold.name}_pkey PRIMARY KEY (bucket, {', '.join(keys)}))"
             ),
         )
+        if fold.found_by is not None:
+            index = f"{fold.name}_{fold.found_by}_idx ON ledger.{fold.name} ({fold.found_by}"
+            tables[fold.name] += (f"CREATE INDEX IF NOT EXISTS {index}, bucket)",)
     return tables
 
 
@@ -133,7 +129,7 @@ $function$""",
 
 def _trigger(target: RunningSums) -> str:
     return (
-        f"CREATE OR REPLACE TRIGGER {trigger_name(target)} AFTER INSERT"
+        f"CREATE OR REPLACE TRIGGER {target.trigger} AFTER INSERT"
         f" ON ledger.{target.table} REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT"
         f" EXECUTE FUNCTION ledger.{_append(target).name}()"
     )

@@ -15,11 +15,13 @@ COST_BIN: Final = (
 )
 
 DELTAS: Final = "token_usage_deltas"
+USER_DELTAS: Final = "token_usage_user_deltas"
 HOURS: Final = "token_usage_hours"
 DAYS: Final = "token_usage_days"
 MODEL_DAYS: Final = "token_usage_model_days"
 COSTS: Final = "token_usage_costs"
 ALL_COSTS: Final = "token_usage_all_costs"
+USER_DAYS: Final = "token_usage_user_days"
 
 SUM_KEYS: Final = (
     ("provider_id", "uuid"),
@@ -27,18 +29,31 @@ SUM_KEYS: Final = (
     ("status", "text"),
     ("tier", "text"),
 )
+USER_KEYS: Final = (("user_id", "uuid"), ("status", "text"))
+"""Of deltas of their own: with all keys in one, nearly each row would be a delta."""
 
-CONTRIBUTIONS: Final = f"""SELECT created_at AS moment, provider_id, model_id, status, tier,
+
+def _contributions(keys: tuple[tuple[str, str], ...], *more: tuple[str, str]) -> str:
+    """What rows add to sums; ``more`` is a column of calls, and its SQL.
+
+    A call adds to its own hour; a correction to the hour it is booked in, and apart from that
+    to the hour of the call that it corrects.
+    """
+    names = ", ".join(name for name, _ in keys)
+    of_calls = "".join(f",\n  {sql} AS {name}" for name, sql in more)
+    of_restated = "".join(", NULL" for _ in more)
+    return f"""SELECT created_at AS moment, {names},
   CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
-  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted,
-  {COST_BIN} AS cost_bin
+  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted{of_calls}
 FROM inserted
 UNION ALL
-SELECT adjusts_created_at, provider_id, model_id, status, tier, 'restated', pricing_status,
-  0, 0, vendor_cost, charge_usd, credits_deducted, NULL
+SELECT adjusts_created_at, {names}, 'restated', pricing_status,
+  0, 0, vendor_cost, charge_usd, credits_deducted{of_restated}
 FROM inserted WHERE kind <> 'usage'"""  # noqa: S608 - no value in it
-"""What rows add to sums: a call to its own hour, a correction to the hour it is booked in, and
-apart from that to the hour of the call that it corrects."""
+
+
+CONTRIBUTIONS: Final = _contributions(SUM_KEYS, ("cost_bin", COST_BIN))
+USER_CONTRIBUTIONS: Final = _contributions(USER_KEYS)
 
 _AMOUNTS: Final = (
     ("vendor_cost", "numeric(38, 12)"),

@@ -12,12 +12,13 @@ from sqlalchemy import ColumnElement, Text, select, true
 from ledger.errors import InvalidArgument
 from ledger.models.tenancy import Provider
 from ledger.queries.asked import Asked
-from ledger.queries.cover import cover
+from ledger.queries.cover import Cover, cover
 from ledger.queries.opening import SEEN_WIDTH, seen
 from ledger.queries.query import AnySelect, Cells, Context, Query
 from ledger.queries.usage_costs import BIN, costs
-from ledger.queries.usage_shape import Rows, SumsShape, levels_of, levels_of_costs, rows_of
-from ledger.queries.usage_sums import MEASURES, PERIOD, sums
+from ledger.queries.usage_shape import SumsShape, levels_of, levels_of_costs, rows_of
+from ledger.queries.usage_sums import sums
+from ledger.queries.usage_terms import MEASURES, PERIOD
 from ledger.queries.usage_users import costs_of_users
 from ledger.settings import Storage
 from ledger.window import Window
@@ -40,17 +41,7 @@ def ask(  # noqa: PLR0913 - what makes a query up
 
     A row is the period's place, from 1, then the keys, a provider by its name, then MEASURES.
     """
-    levels = levels_of({*asked.columns, *keys})
-    covered = cover(periods, levels.values())
-    shape = SumsShape(
-        keys=keys,
-        filters=asked.columns,
-        levels=tuple(
-            name if pieces else None for name, pieces in zip(levels, covered.buckets, strict=True)
-        ),
-        rows=rows_of(asked.parameters) if covered.rest else (),
-        is_restated=restated,
-    )
+    shape, covered = _covered(asked, keys, periods, restated=restated)
     first_measure = SEEN_WIDTH + 1 + len(keys)
     return Query(
         statement=_statement(shape, context.installed.storage),
@@ -60,6 +51,24 @@ def ask(  # noqa: PLR0913 - what makes a query up
         read=lambda rows: read([row[SEEN_WIDTH:] for row in rows if any(row[first_measure:])]),
         context=context,
     )
+
+
+def _covered(
+    asked: Asked, keys: tuple[str, ...], periods: Sequence[datetime], *, restated: bool
+) -> tuple[SumsShape, Cover]:
+    """Which sums answer, and what of the time is left for the rows."""
+    levels = levels_of({*asked.columns, *keys})
+    covered = cover(periods, levels.values())
+    shape = SumsShape(
+        keys=keys,
+        filters=asked.columns,
+        levels=tuple(
+            name if pieces else None for name, pieces in zip(levels, covered.buckets, strict=True)
+        ),
+        rows=rows_of(asked.parameters, keys) if covered.rest else (),
+        is_restated=restated,
+    )
+    return shape, covered
 
 
 def ask_costs(
@@ -101,13 +110,10 @@ def ask_users(  # noqa: PLR0913 - what makes a query up
 ) -> Query[Result]:
     """The query of the dearest users; a row is the id, the external id, then MEASURES."""
     _require_count(limit)
-    shape = SumsShape(
-        keys=(), filters=asked.columns, levels=(), rows=(Rows.MADE,), is_restated=restated
-    )
-    times = {"start": window.start, "end": window.end, "limit": limit}
+    shape, covered = _covered(asked, ("user_id",), [window.start, window.end], restated=restated)
     return Query(
         statement=_statement_of_users(shape, context.installed.storage),
-        parameters={**asked.parameters, **times},
+        parameters={**asked.parameters, **covered.parameters, "limit": limit},
         read=lambda rows: read([row[SEEN_WIDTH:] for row in rows if row[SEEN_WIDTH] is not None]),
         context=context,
     )

@@ -36,7 +36,9 @@ from ledger.models.billing_sums import (
     MODEL_DAYS,
     SUM_KEYS,
 )
-from ledger.queries.usage_sums import WHICH, conditions, pieces, summed
+from ledger.queries.usage_rows import WHICH
+from ledger.queries.usage_sums import summed
+from ledger.queries.usage_terms import conditions, pieces
 
 if TYPE_CHECKING:
     from sqlalchemy import TableClause

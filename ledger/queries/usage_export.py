@@ -37,7 +37,7 @@ from ledger.models.billing import TokenUsage
 from ledger.models.tenancy import Provider
 from ledger.queries.asked import Asked
 from ledger.queries.query import AnySelect
-from ledger.queries.usage_sums import value_of
+from ledger.queries.usage_terms import value_of
 from ledger.records.usage import Status
 from ledger.window import Window
 

@@ -38,6 +38,7 @@ class SumDifference(Record):
     model: str | None
     status: str | None
     tier: str | None
+    user_id: UUID | None
     cost_bin: int | None
     measure: str
     """A column of the level."""
@@ -47,8 +48,8 @@ class SumDifference(Record):
     """What the level and the deltas say."""
 
     def __str__(self) -> str:
-        keys = (self.provider, self.model, self.status, self.tier)
-        group = "/".join(key for key in keys if key is not None)
+        keys = (self.provider, self.model, self.user_id, self.status, self.tier)
+        group = "/".join(str(key) for key in keys if key is not None)
         bin_of = "" if self.cost_bin is None else f" bin {self.cost_bin}"
         return (
             f"{self.level} {self.bucket.isoformat()} {group}{bin_of}: {self.measure} is"

@@ -26,7 +26,7 @@ class BillingReconciling:
     def reconcile(self, window: Window, *, first: int = FIRST) -> BillingReconciliation:
         """Recompute the books of a window, and report everything that does not agree.
 
-        Three parts, each in one statement and so of one moment, whatever is written or folded
+        Three parts, of statements that each see one moment, whatever is written or folded
         meanwhile; of each kind of difference the exact count and the ``first`` are given, at
         most 1,000:
 

@@ -32,7 +32,7 @@ QUICK_MS: Final = 5
 """Of each question to 100,000 calls."""
 SMALL, LARGE = 100_000, 10_000_000
 UNFOLDED: Final = MANY
-_TRIGGER: Final = "token_usage_ledger_adds_to_sums"
+_TRIGGERS: Final = ("token_usage_ledger_adds_to_sums", "token_usage_ledger_adds_to_user_sums")
 
 
 def run(rows: int, names: tuple[str, ...]) -> None:
@@ -180,7 +180,7 @@ def _median(ask: Callable[[], object]) -> float:
 
 
 def _recording(ledger: Ledger, engine: Engine) -> Iterator[Figure]:
-    """Batches with the trigger that appends deltas, and without it, in turn."""
+    """Batches with the triggers that append deltas, and without them, in turn."""
     moment = datetime.now(UTC)
     made = 0
 
@@ -205,9 +205,9 @@ def _recording(ledger: Ledger, engine: Engine) -> Iterator[Figure]:
         write(size, batches)
         for _ in range(7):
             with_deltas = write(size, batches)
-            _set_trigger(engine, "DISABLE")
+            _set_triggers(engine, "DISABLE")
             pairs.append((with_deltas, write(size, batches)))
-            _set_trigger(engine, "ENABLE")
+            _set_triggers(engine, "ENABLE")
         ours, bare = (median(each) for each in zip(*pairs, strict=True))
         yield Figure(
             name=f"recording in batches of {size:,}, with deltas against without",
@@ -217,8 +217,9 @@ def _recording(ledger: Ledger, engine: Engine) -> Iterator[Figure]:
         )
 
 
-def _set_trigger(engine: Engine, state: str) -> None:
+def _set_triggers(engine: Engine, state: str) -> None:
     with engine.begin() as connection:
-        connection.execute(
-            text(f"ALTER TABLE ledger.token_usage_ledger {state} TRIGGER {_TRIGGER}")
-        )
+        for trigger in _TRIGGERS:
+            connection.execute(
+                text(f"ALTER TABLE ledger.token_usage_ledger {state} TRIGGER {trigger}")
+            )

@@ -88,6 +88,10 @@ def plan_of(url: str, ask: Callable[[Ledger], object]) -> Plan:
             "idx_token_usage_analytics",
             lambda ledger: ledger.billing.gross_margin(MONTH, user_id=USER),
         ),
+        (
+            "token_usage_user_days_user_id_idx",
+            lambda ledger: ledger.billing.gross_margin(MONTH, user_id=USER),
+        ),
         ("idx_token_usage_analytics", lambda ledger: ledger.billing.user_costs(MONTH)),
         (
             "idx_token_usage_project",

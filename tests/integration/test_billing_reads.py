@@ -21,6 +21,7 @@ from tests import billing_oracle as oracle
 from tests.billing_oracle import Question, Rows
 from tests.databases import Databases, Target
 from tests.ledgers import CORRECT, LONG_AGO, PRICE, ledger_at
+from tests.reconciling import FOLD
 from tests.writers import KINDS, Kind, sql
 
 END = datetime(2026, 11, 10, 12, 34, 56, 789_000, tzinfo=UTC)
@@ -74,7 +75,7 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
         ledger.billing.add_prices([price(*model) for model in MODELS[:3]])
         booked = list(calls())
         ledger.billing.record_usages(booked[:300], batch_size=50)
-        sql(url, "SELECT ledger.fold_token_usage_deltas()")
+        sql(url, FOLD)
         ledger.billing.record_usages(booked[300:], batch_size=70)
         sql(url, CORRECT)
     yield url

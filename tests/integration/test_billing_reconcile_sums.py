@@ -27,7 +27,8 @@ from tests.reconciling import (
 )
 from tests.writers import sql, stop_jobs, superuser
 
-LEVELS = (HOURS, "token_usage_days", "token_usage_model_days")
+USERS = "token_usage_user_days"
+LEVELS = (HOURS, "token_usage_days", "token_usage_model_days", USERS)
 BINNED = ("token_usage_costs", "token_usage_all_costs")
 
 
@@ -63,7 +64,8 @@ def test_a_sum_that_somebody_changed_is_named(
     has_models = level in {"token_usage_model_days", "token_usage_costs"}
     assert difference.status == "success"
     assert (difference.model, difference.tier) == (("gpt-4o", "pro") if has_models else (None,) * 2)
-    assert difference.provider == (None if level == BINNED[1] else "openai")
+    assert difference.provider == (None if level in {BINNED[1], USERS} else "openai")
+    assert difference.user_id == (called.user if level == USERS else None)
     assert (difference.cost_bin is None) == (level in LEVELS)
     assert "requests is 6 in the sums, 1 in the rows" in str(difference)
 
@@ -93,8 +95,10 @@ def test_a_delta_that_was_removed_is_missed_at_every_level(called: Books) -> Non
     book(called, "b")
     sql(
         called.url,
-        "DELETE FROM ledger.token_usage_deltas WHERE ctid ="
-        " (SELECT min(ctid) FROM ledger.token_usage_deltas)",
+        "; ".join(
+            f"DELETE FROM ledger.{deltas} WHERE ctid = (SELECT min(ctid) FROM ledger.{deltas})"
+            for deltas in ("token_usage_deltas", "token_usage_user_deltas")
+        ),
     )
 
     found = reconciled(called)

@@ -348,7 +348,8 @@ def test_a_log_that_grew_large_is_put_aside(folder: Path) -> None:
     with EmbeddedPostgres.start(folder):
         assert (folder / "server.log").stat().st_size < 100_000
 
-    assert (folder / "server.log.1").stat().st_size == 20_000_000
+    # The first server's last words may come after.
+    assert (folder / "server.log.1").stat().st_size >= 20_000_000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs as somebody else")

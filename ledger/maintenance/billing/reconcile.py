@@ -1,4 +1,4 @@
-"""Reconciling the billing ledger: three statements, each of which sees one moment."""
+"""Reconciling the billing ledger: some statements, each of which sees one moment."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ def reconcile(connection: Connection, window: Window, first: int) -> BillingReco
     of_sums, of_charges, of_calls = asked
     return BillingReconciliation(
         window=window,
-        sums=sums.reconciled(window, connection.execute(sums.SUMS_COMPARED, of_sums).all()),
+        sums=sums.reconciled(
+            window,
+            [connection.execute(statement, of_sums).all() for statement in sums.SUMS_COMPARED],
+            first,
+        ),
         charges=charges.reconciled(connection.execute(charges.CHARGES_COMPARED, of_charges).all()),
         calls=calls.reconciled(window, connection.execute(calls.CALLS_COMPARED, of_calls).all()),
     )

@@ -1,7 +1,7 @@
-"""The statement that recomputes sums from the rows, by the SQL that makes deltas and folds them.
+"""The statements that recompute sums from the rows, by the SQL that makes deltas and folds them.
 
-One statement and so one snapshot of rows, deltas and all levels: neither a writer nor a fold in
-the middle makes a difference of it.
+Each has one snapshot of rows, deltas and all that these are folded into: neither a writer nor a
+fold in the middle makes a difference of it.
 """
 
 # ruff: noqa: S608 - the names are ours, and values are bound
@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, DateTime, bindparam, text
 from ledger.ddl.declared import DECLARED
 from ledger.ddl.objects import RunningSums
 from ledger.ddl.running_sums import folded, keys_of, measures_of, summed
-from ledger.models.billing_sums import DELTAS, SUM_KEYS, SUMS
+from ledger.models.billing_sums import SUM_KEYS, SUMS, USER_KEYS
 from ledger.records.billing_reconciliation import Findings, SumDifference, SumsReconciled
 from ledger.window import HOUR, Window
 
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 DAY: Final = timedelta(days=1)
 
-_TARGET: Final = next(
-    target for target in DECLARED if isinstance(target, RunningSums) and target.name == DELTAS
-)
-_KEYS: Final = (*SUM_KEYS, ("bin", "smallint"))
+_KEYS: Final = (*SUM_KEYS, *USER_KEYS[:1], ("bin", "smallint"))
 _COUNTS: Final = frozenset(
     ("requests", *(name for name, kind, _ in SUMS if kind in {"bigint", "numeric(38)"}))
 )
@@ -42,9 +39,9 @@ _ROWS: Final = ("status = 'success' AND kind = 'usage'", "status <> 'success' AN
 _IN_DAYS: Final = "{moment} >= :days_from AND {moment} < :days_to"
 
 
-def _inserted() -> str:
+def _inserted(target: RunningSums) -> str:
     """The rows that add to those days, each part by the index that has it."""
-    table = f"SELECT * FROM ledger.{_TARGET.table} WHERE"
+    table = f"SELECT * FROM ledger.{target.table} WHERE"
     booked = _IN_DAYS.format(moment="created_at")
     restated = _IN_DAYS.format(moment="adjusts_created_at")
     return "\nUNION ALL ".join(
@@ -93,19 +90,17 @@ def _compared(number: int, fold: Fold) -> str:
     )
 
 
-def _statement() -> str:
-    levels = list(enumerate(_TARGET.folds))
-    deltas = ", ".join(
-        ("hour", *(n for n, _ in _TARGET.keys), *(n for n, _, _ in _TARGET.measures))
-    )
+def _statement(target: RunningSums) -> str:
+    levels = list(enumerate(target.folds))
+    deltas = ", ".join(("hour", *(n for n, _ in target.keys), *(n for n, _, _ in target.measures)))
     in_days = _IN_DAYS.format(moment="hour")
     both = ",\n".join(_level(number, fold) for number, fold in levels)
     compared = "\nUNION ALL\n".join(_compared(number, fold) for number, fold in levels)
     return f"""WITH inserted AS NOT MATERIALIZED (
-{_inserted()}),
+{_inserted(target)}),
 recounted ({deltas}) AS MATERIALIZED (
-SELECT * FROM ({summed(_TARGET, "inserted")}) AS made ({deltas}) WHERE {in_days}),
-waiting AS MATERIALIZED (SELECT {deltas} FROM ledger.{_TARGET.name} WHERE {in_days}),
+SELECT * FROM ({summed(target, "inserted")}) AS made ({deltas}) WHERE {in_days}),
+waiting AS MATERIALIZED (SELECT {deltas} FROM ledger.{target.name} WHERE {in_days}),
 {both},
 differences AS MATERIALIZED (
 {compared})
@@ -115,20 +110,27 @@ SELECT totals.*, kept.* FROM (
 ) AS totals LEFT JOIN (
   SELECT d.*, coalesce(p.name, d.provider_id::text) AS provider
   FROM differences d LEFT JOIN ledger.providers p ON p.id = d.provider_id
-  ORDER BY bucket, place, provider, model_id, status, tier, bin, measure LIMIT :first
+  ORDER BY bucket, place, provider, model_id, status, tier, user_id, bin, measure LIMIT :first
 ) AS kept ON true
-ORDER BY bucket, place, provider, model_id, status, tier, bin, measure"""
+ORDER BY bucket, place, provider, model_id, status, tier, user_id, bin, measure"""
 
 
 _MOMENT: Final = DateTime(timezone=True)
-SUMS_COMPARED: Final[TextClause] = text(_statement()).bindparams(
-    *(
-        bindparam(f"{grain}_{end}", type_=_MOMENT)
-        for grain in ("hours", "days")
-        for end in ("from", "to")
-    ),
-    bindparam("first", type_=BigInteger()),
+
+
+def _bound(target: RunningSums) -> TextClause:
+    grains = {"hours" if fold.bucket == HOUR else "days" for fold in target.folds} | {"days"}
+    moments = (f"{grain}_{end}" for grain in sorted(grains) for end in ("from", "to"))
+    return text(_statement(target)).bindparams(
+        *(bindparam(name, type_=_MOMENT) for name in moments),
+        bindparam("first", type_=BigInteger()),
+    )
+
+
+SUMS_COMPARED: Final[tuple[TextClause, ...]] = tuple(
+    _bound(target) for target in DECLARED if isinstance(target, RunningSums)
 )
+"""One for each table of deltas, and what they are folded into."""
 
 
 def asked_of(window: Window, first: int) -> dict[str, Any]:
@@ -143,15 +145,16 @@ def asked_of(window: Window, first: int) -> dict[str, Any]:
     }
 
 
-def reconciled(window: Window, rows: Sequence[AnyRow]) -> SumsReconciled:
-    """What its rows say: totals in each, and a difference in each where there is any."""
+def reconciled(window: Window, answers: Sequence[Sequence[AnyRow]], first: int) -> SumsReconciled:
+    """What their rows say: totals in each, and a difference in each where there is any."""
+    found = [_difference(row) for rows in answers for row in rows if row.level is not None]
     return SumsReconciled(
         hours=window.widened(HOUR),
         days=window.widened(DAY),
-        rows=rows[0].booked,
+        rows=answers[0][0].booked,
         differences=Findings(
-            count=rows[0].found,
-            first=tuple(_difference(row) for row in rows if row.level is not None),
+            count=sum(rows[0].found for rows in answers),
+            first=tuple(sorted(found, key=lambda difference: difference.bucket)[:first]),
         ),
     )
 
@@ -167,6 +170,7 @@ def _difference(row: AnyRow) -> SumDifference:
         model=row.model_id,
         status=row.status,
         tier=row.tier,
+        user_id=row.user_id,
         cost_bin=row.bin,
         measure=row.measure,
         of_rows=value(row.of_rows),

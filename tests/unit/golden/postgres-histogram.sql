@@ -766,6 +766,68 @@ DROP TABLE IF EXISTS ledger.token_usage_model_days;
 DROP TABLE IF EXISTS ledger.token_usage_costs;
 DROP TABLE IF EXISTS ledger.token_usage_all_costs;
 
+-- create RunningSums token_usage_user_deltas
+CREATE TABLE IF NOT EXISTS ledger.token_usage_user_deltas (hour timestamptz NOT NULL, user_id uuid NOT NULL, status text NOT NULL, requests bigint NOT NULL, unpriced_requests bigint NOT NULL, input_tokens numeric(38) NOT NULL, output_tokens numeric(38) NOT NULL, vendor_cost numeric(38, 12) NOT NULL, charge_usd numeric(38, 12) NOT NULL, credits_deducted numeric(38) NOT NULL, corrected_vendor_cost numeric(38, 12) NOT NULL, corrected_charge_usd numeric(38, 12) NOT NULL, corrected_credits_deducted numeric(38) NOT NULL, restated_vendor_cost numeric(38, 12) NOT NULL, restated_charge_usd numeric(38, 12) NOT NULL, restated_credits_deducted numeric(38) NOT NULL) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX IF NOT EXISTS token_usage_user_deltas_idx ON ledger.token_usage_user_deltas (hour);
+CREATE TABLE IF NOT EXISTS ledger.token_usage_user_days (bucket timestamptz NOT NULL, user_id uuid NOT NULL, status text NOT NULL, requests bigint NOT NULL, unpriced_requests bigint NOT NULL, input_tokens numeric(38) NOT NULL, output_tokens numeric(38) NOT NULL, vendor_cost numeric(38, 12) NOT NULL, charge_usd numeric(38, 12) NOT NULL, credits_deducted numeric(38) NOT NULL, corrected_vendor_cost numeric(38, 12) NOT NULL, corrected_charge_usd numeric(38, 12) NOT NULL, corrected_credits_deducted numeric(38) NOT NULL, restated_vendor_cost numeric(38, 12) NOT NULL, restated_charge_usd numeric(38, 12) NOT NULL, restated_credits_deducted numeric(38) NOT NULL, CONSTRAINT token_usage_user_days_pkey PRIMARY KEY (bucket, user_id, status));
+CREATE INDEX IF NOT EXISTS token_usage_user_days_user_id_idx ON ledger.token_usage_user_days (user_id, bucket);
+CREATE OR REPLACE FUNCTION ledger.append_token_usage_user_deltas() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  INSERT INTO ledger.token_usage_user_deltas
+  SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), user_id, status, count(*) FILTER (WHERE part = 'made'), count(*) FILTER (WHERE part = 'made' AND pricing_status = 'unpriced'), sum(input_tokens), sum(output_tokens), coalesce(sum(vendor_cost) FILTER (WHERE part = 'made'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'made'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'made'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'restated'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'restated'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'restated'), 0)
+FROM (SELECT created_at AS moment, user_id, status,
+  CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
+  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted
+FROM inserted
+UNION ALL
+SELECT adjusts_created_at, user_id, status, 'restated', pricing_status,
+  0, 0, vendor_cost, charge_usd, credits_deducted
+FROM inserted WHERE kind <> 'usage') AS contributed GROUP BY 1, user_id, status;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.append_token_usage_user_deltas FROM PUBLIC;
+CREATE OR REPLACE TRIGGER token_usage_ledger_adds_to_user_sums AFTER INSERT ON ledger.token_usage_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.append_token_usage_user_deltas();
+CREATE OR REPLACE FUNCTION ledger.fold_token_usage_user_deltas() RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  taken_count integer;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock('ledger.token_usage_user_deltas'::regclass::oid::bigint) THEN
+    RETURN 0;
+  END IF;
+  WITH taken AS MATERIALIZED (
+    DELETE FROM ledger.token_usage_user_deltas WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM ledger.token_usage_user_deltas LIMIT 200000))
+    RETURNING *),
+folded_0 AS (
+  INSERT INTO ledger.token_usage_user_days AS total (bucket, user_id, status, requests, unpriced_requests, input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted, corrected_vendor_cost, corrected_charge_usd, corrected_credits_deducted, restated_vendor_cost, restated_charge_usd, restated_credits_deducted)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), user_id, status, sum(requests), sum(unpriced_requests), sum(input_tokens), sum(output_tokens), sum(vendor_cost), sum(charge_usd), sum(credits_deducted), sum(corrected_vendor_cost), sum(corrected_charge_usd), sum(corrected_credits_deducted), sum(restated_vendor_cost), sum(restated_charge_usd), sum(restated_credits_deducted)
+  FROM taken
+  GROUP BY 1, user_id, status ORDER BY 1, user_id, status
+  ON CONFLICT (bucket, user_id, status) DO UPDATE SET requests = total.requests + excluded.requests, unpriced_requests = total.unpriced_requests + excluded.unpriced_requests, input_tokens = total.input_tokens + excluded.input_tokens, output_tokens = total.output_tokens + excluded.output_tokens, vendor_cost = total.vendor_cost + excluded.vendor_cost, charge_usd = total.charge_usd + excluded.charge_usd, credits_deducted = total.credits_deducted + excluded.credits_deducted, corrected_vendor_cost = total.corrected_vendor_cost + excluded.corrected_vendor_cost, corrected_charge_usd = total.corrected_charge_usd + excluded.corrected_charge_usd, corrected_credits_deducted = total.corrected_credits_deducted + excluded.corrected_credits_deducted, restated_vendor_cost = total.restated_vendor_cost + excluded.restated_vendor_cost, restated_charge_usd = total.restated_charge_usd + excluded.restated_charge_usd, restated_credits_deducted = total.restated_credits_deducted + excluded.restated_credits_deducted)
+  SELECT count(*) INTO taken_count FROM taken;
+  RETURN taken_count;
+END
+$function$;
+INSERT INTO ledger.token_usage_user_deltas SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), user_id, status, count(*) FILTER (WHERE part = 'made'), count(*) FILTER (WHERE part = 'made' AND pricing_status = 'unpriced'), sum(input_tokens), sum(output_tokens), coalesce(sum(vendor_cost) FILTER (WHERE part = 'made'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'made'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'made'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'corrected'), 0), coalesce(sum(vendor_cost) FILTER (WHERE part = 'restated'), 0), coalesce(sum(charge_usd) FILTER (WHERE part = 'restated'), 0), coalesce(sum(credits_deducted) FILTER (WHERE part = 'restated'), 0)
+FROM (SELECT created_at AS moment, user_id, status,
+  CASE WHEN kind = 'usage' THEN 'made' ELSE 'corrected' END AS part, pricing_status,
+  input_tokens, output_tokens, vendor_cost, charge_usd, credits_deducted
+FROM ledger.token_usage_ledger
+UNION ALL
+SELECT adjusts_created_at, user_id, status, 'restated', pricing_status,
+  0, 0, vendor_cost, charge_usd, credits_deducted
+FROM ledger.token_usage_ledger WHERE kind <> 'usage') AS contributed GROUP BY 1, user_id, status;
+
+-- drop RunningSums token_usage_user_deltas
+DROP TRIGGER IF EXISTS token_usage_ledger_adds_to_user_sums ON ledger.token_usage_ledger;
+DROP ROUTINE IF EXISTS ledger.fold_token_usage_user_deltas;
+DROP ROUTINE IF EXISTS ledger.append_token_usage_user_deltas;
+DROP TABLE IF EXISTS ledger.token_usage_user_deltas;
+DROP TABLE IF EXISTS ledger.token_usage_user_days;
+
 -- create ConcurrentIndex idx_token_usage_analytics
 -- (outside a transaction, its rows are run, patiently)
 SELECT 'DROP INDEX CONCURRENTLY ledger.idx_token_usage_analytics' FROM pg_index WHERE indexrelid = to_regclass('ledger.idx_token_usage_analytics') AND NOT indisvalid;
