@@ -70,3 +70,31 @@ def _drop_table(operations: Operations, operation: DropLedgerTable) -> None:
     run(context, [Step(sql=f"LOCK TABLE ledger.{operation.name} IN ACCESS EXCLUSIVE MODE")])
     refuse_or_foresee(context, refuse_loss(operation.name, allowed=allowed))
     run(context, [Step(sql=f"DROP TABLE ledger.{operation.name}")])
+
+
+@Operations.register_operation("drop_ledger_column")
+class DropLedgerColumn(MigrateOperation):
+    """Drop a column of a table, unless it holds values whose loss was not allowed by name."""
+
+    def __init__(self, table: str, column: str) -> None:
+        self.table, self.column = table, column
+
+    @classmethod
+    def drop_ledger_column(cls, operations: Operations, table: str, column: str) -> None:
+        """The reverse of a column that was added."""
+        operations.invoke(cls(table, column))
+
+
+@Operations.implementation_for(DropLedgerColumn)
+def _drop_column(operations: Operations, operation: DropLedgerColumn) -> None:
+    context = operations.get_context()
+    table, column = operation.table, operation.column
+    run(context, [Step(sql=f"LOCK TABLE ledger.{table} IN ACCESS EXCLUSIVE MODE")])
+    refusal = refuse_loss(
+        table,
+        allowed=is_loss_allowed(context, table),
+        rows=f"WHERE {column} IS NOT NULL",
+        what=f"values of {column}",
+    )
+    refuse_or_foresee(context, refusal)
+    run(context, [Step(sql=f"ALTER TABLE ledger.{table} DROP COLUMN {column}")])

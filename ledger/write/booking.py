@@ -44,7 +44,7 @@ _NO_AMOUNTS: Final[Mapping[str, Any]] = {
 
 
 def booked(usage: Usage, known: Catalogues, charging: Charging) -> dict[str, Any]:
-    """The values of the row, and `sent_tier` and `stated_cost` as they were sent.
+    """The values of the row, and `sent_tier` and `sent_cost` as they were sent.
 
     A call whose price or multiplier nobody has said is booked as unpriced, with the reason.
     Raises UnknownReference, and InvalidRecord for a cost that no column holds.
@@ -64,7 +64,7 @@ def booked(usage: Usage, known: Catalogues, charging: Charging) -> dict[str, Any
         "tier": tier,
         "credit_value_usd": charging.credit_value_usd,
         "sent_tier": usage.tier,
-        "stated_cost": usage.vendor_cost,
+        "sent_cost": usage.vendor_cost,
         **_amounts(usage, known, charging, known.multiplier(tier, usage.created_at)),
     }
 
@@ -81,7 +81,7 @@ def _amounts(
         cost = found.cost_usd
         by = {"pricing_status": "priced", "price_id": found.price.id}
     if multiplier is None:
-        return _unpriced("unknown_tier", multiplier)
+        return {**_unpriced("unknown_tier", multiplier), "stated_cost": usage.vendor_cost}
     charged = charge(
         cost,
         margin_multiplier=multiplier,

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
+from ledger.errors import InvalidRecord
 from ledger.pricing.charges import charge
 from ledger.records.prices import Priced
 from ledger.records.repricing import RepricedModel, Repricing
@@ -115,7 +116,10 @@ def _batch(
     adjustments = []
     for call in calls:
         found.examined += 1
-        adjustment = _adjustment(call, known, terms, now)
+        try:
+            adjustment = _adjustment(call, known, terms, now)
+        except InvalidRecord:
+            adjustment = None  # one call beyond all bounds must not keep the others waiting
         if adjustment is None:
             found.still_unpriced += call.pricing_status == "unpriced" and not call.adjustments
         else:
@@ -130,48 +134,70 @@ def _batch(
 def _adjustment(
     call: Row[Any], known: Catalogues, terms: Terms, now: datetime
 ) -> dict[str, Any] | None:
-    """The row that makes up for the difference; None where there is none, or no price."""
-    priced = known.prices.price(
-        TokenCounts(
-            input_tokens=call.input_tokens,
-            output_tokens=call.output_tokens,
-            cache_read_tokens=call.cache_read_tokens,
-            cache_write_tokens=call.cache_write_tokens,
-            reasoning_tokens=call.reasoning_tokens,
+    """The row that makes up for the difference; None where there is none, or no price.
+
+    Raises InvalidRecord where the price makes more of the call than columns hold.
+    """
+    found = _cost(call, known)
+    multiplier = _multiplier(call, known)
+    if found is None or multiplier is None:
+        return None
+    cost, price_id = found
+    is_priced_already = call.pricing_status == "priced" or call.adjustments
+    deducted_so_far = (call.credits_deducted or 0) + int(call.adjusted_credits)
+    charged = charge(
+        cost,
+        margin_multiplier=multiplier,
+        credit_value_usd=call.credit_value_usd,
+        status=call.status,
+        # As it was decided when the call was priced.
+        charges_failures=(
+            deducted_so_far > 0 if is_priced_already else terms.charging.charges_failures
         ),
+    )
+    cost_change = cost - (call.vendor_cost or 0) - call.adjusted_cost
+    credits_change = charged.credits_deducted - deducted_so_far
+    if is_priced_already and not cost_change and not credits_change:
+        return None
+    return correction(
+        call,
+        kind="adjustment",
+        request_id=str(uuid5(call.id, "stated" if price_id is None else str(price_id))),
+        at=now,
+        price_id=price_id,
+        vendor_cost=cost_change,
+        credits_deducted=credits_change,
+        margin_multiplier=multiplier,
+    )
+
+
+def _cost(call: Row[Any], known: Catalogues) -> tuple[Decimal, UUID | None] | None:
+    """What the call costs, and the price that says so; None where none does.
+
+    A cost that was stated stays as it was, also of a call that waited for its multiplier.
+    """
+    if call.stated_cost is not None:
+        return call.stated_cost, None
+    tokens = TokenCounts(
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        cache_read_tokens=call.cache_read_tokens,
+        cache_write_tokens=call.cache_write_tokens,
+        reasoning_tokens=call.reasoning_tokens,
+    )
+    priced = known.prices.price(
+        tokens,
         provider=call.provider,
         model=call.model_id,
         service_tier=call.service_tier,
         at=call.created_at,
     )
-    multiplier = call.margin_multiplier
-    if multiplier is None:
-        multiplier = known.multiplier(call.tier, call.created_at)
-    if not isinstance(priced, Priced) or multiplier is None:
-        return None
-    was_charged = call.credits_deducted is not None and call.credits_deducted > 0
-    is_new = call.credits_deducted is None
-    charged = charge(
-        priced.cost_usd,
-        margin_multiplier=multiplier,
-        credit_value_usd=call.credit_value_usd,
-        status=call.status,
-        # As it was decided when the call was booked.
-        charges_failures=terms.charging.charges_failures if is_new else was_charged,
-    )
-    cost = priced.cost_usd - (call.vendor_cost or 0) - call.adjusted_cost
-    deducted = charged.credits_deducted - (call.credits_deducted or 0) - int(call.adjusted_credits)
-    is_priced_already = call.pricing_status == "priced" or call.adjustments
-    if is_priced_already and not cost and not deducted:
-        return None
-    assert priced.price.id is not None, "prices of the database have ids"
-    return correction(
-        call,
-        kind="adjustment",
-        request_id=str(uuid5(call.id, str(priced.price.id))),
-        at=now,
-        price_id=priced.price.id,
-        vendor_cost=cost,
-        credits_deducted=deducted,
-        margin_multiplier=multiplier,
-    )
+    return (priced.cost_usd, priced.price.id) if isinstance(priced, Priced) else None
+
+
+def _multiplier(call: Row[Any], known: Catalogues) -> Decimal | None:
+    """What the call was charged by, if it ever was, and else what its tier says."""
+    for multiplier in (call.margin_multiplier, call.adjusted_multiplier):
+        if multiplier is not None:
+            return Decimal(multiplier)
+    return known.multiplier(call.tier, call.created_at)

@@ -60,6 +60,7 @@ _own = (
         func.count().label("adjustments"),
         func.coalesce(func.sum(_adjustments.c.vendor_cost), 0, type_=Money).label("adjusted_cost"),
         func.coalesce(func.sum(_adjustments.c.credits_deducted), 0).label("adjusted_credits"),
+        func.max(_adjustments.c.margin_multiplier).label("adjusted_multiplier"),
     )
     .where(
         _adjustments.c.user_id == _calls.c.user_id,

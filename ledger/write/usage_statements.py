@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Column, Executable, Text, case, column, func, null, select, true
+from sqlalchemy import Column, Executable, Text, case, column, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.models.base import SCHEMA, Money
@@ -41,7 +41,7 @@ _given: Final = given(
     [
         *(_USAGE.c[name] for name in _BOOKED),
         Column("sent_tier", Text),
-        Column("stated_cost", Money),
+        Column("sent_cost", Money),
     ]
 )
 
@@ -68,7 +68,9 @@ _found: Any = (
 )
 _stored = select(*_found.c).select_from(_asked.join(_found, true())).cte("stored")
 
-_stated_cost = case((_stored.c.pricing_status == "stated", _stored.c.vendor_cost), else_=null())
+_stated_cost = case(
+    (_stored.c.pricing_status == "stated", _stored.c.vendor_cost), else_=_stored.c.stated_cost
+)
 COMPARE: Final = comparison(
     _sent,
     _stored,
@@ -76,7 +78,7 @@ COMPARE: Final = comparison(
     {
         **{name: _stored.c[name].is_distinct_from(_sent.c[name]) for name in _SENT},
         "tier": _sent.c.sent_tier != _stored.c.tier,
-        "vendor_cost": _stated_cost.is_distinct_from(_sent.c.stated_cost),
+        "vendor_cost": _stated_cost.is_distinct_from(_sent.c.sent_cost),
     },
 )
 

@@ -18,6 +18,7 @@ from ledger.engine import engine as connect
 from ledger.maintenance.folding import MANY
 from scripts.benchmarks import source
 from scripts.benchmarks.billing_load import DAYS, PROVIDERS, introduce, load
+from scripts.benchmarks.export import MOST, export
 from scripts.benchmarks.measure import Figure, interleaved, seconds
 from scripts.benchmarks.storage import told
 from scripts.benchmarks.telemetry import stop_jobs
@@ -85,6 +86,8 @@ def _figures(ledger: Ledger, engine: Engine, rows: int) -> Iterator[Figure]:
     _unfold(engine, end)
     yield from _reads(ledger, engine, end, rows, unfolded=UNFOLDED)
     ledger.maintenance.run()
+    exported = timedelta(days=DAYS) * min(1, MOST / rows)
+    yield from export(ledger, engine, Window(start=end - exported, end=end))
     yield from _recording(ledger, engine)
 
 

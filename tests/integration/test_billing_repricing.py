@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger, Window
+from ledger.errors import ConflictingRecord
 from ledger.records.prices import ModelPrice
 from ledger.records.repricing import RepricedModel, Repricing
 from tests.ledgers import NOW, PRICE, Books, at_once, books_at
@@ -205,6 +206,43 @@ def test_a_stated_cost_stays_as_it_was_stated(called: Books) -> None:
     called.ledger.billing.record_usage(called.usage(vendor_cost="0.5"))
     called.ledger.billing.add_prices([DEARER])
     assert called.ledger.billing.reprice(WINDOW, dry_run=False).examined == 0
+
+
+def test_a_stated_cost_waits_for_its_tier_and_is_booked_as_it_was_stated(books: Books) -> None:
+    usage = books.usage(tier="new", vendor_cost="0.5")
+    booked = books.ledger.billing.record_usage(usage)
+    assert (booked.pricing_status, booked.unpriced_reason) == ("unpriced", "unknown_tier")
+    assert books.ledger.billing.record_usage(usage).is_duplicate
+    with pytest.raises(ConflictingRecord, match="vendor_cost"):
+        books.ledger.billing.record_usage(books.usage(tier="new", vendor_cost="0.6"))
+    assert books.ledger.billing.reprice(WINDOW, dry_run=False).still_unpriced == 1
+
+    books.ledger.tenancy.set_tier("new", 2, effective_from=WINDOW.start)
+    found = books.ledger.billing.reprice(WINDOW, dry_run=False)
+
+    assert (found.newly_priced, found.booked) == (1, 1)
+    assert rows(books, "adjustment") == [(Decimal("0.5"), 100, Decimal(1), Decimal("0.5"))]
+    assert books.ledger.billing.reprice(WINDOW, dry_run=False).changed == 0
+    assert books.ledger.billing.record_usage(usage).is_duplicate
+    assert books.ledger.billing.reconcile(WINDOW).charges.differences.count == 0
+
+
+def test_a_call_keeps_the_multiplier_that_it_was_first_priced_by(called: Books) -> None:
+    called.ledger.billing.record_usage(called.usage(tier="new"))
+    for days, multiplier in ((3, 20), (2, 30)):
+        begins = NOW - timedelta(days=days)
+        called.ledger.tenancy.set_tier("new", multiplier, effective_from=begins)
+        called.ledger.billing.reprice(WINDOW, dry_run=False)
+    assert [deducted for _, deducted, *_ in rows(called, "adjustment")] == [7]
+    assert called.ledger.billing.reprice(WINDOW).changed == 0
+
+
+def test_a_call_that_no_price_can_be_charged_for_stops_no_other(called: Books) -> None:
+    called.ledger.billing.record_usage(called.usage("vast", tier="new", vendor_cost="9e11"))
+    called.ledger.billing.record_usage(called.usage("small", tier="new"))
+    called.ledger.tenancy.set_tier("new", 20, effective_from=WINDOW.start)
+    found = called.ledger.billing.reprice(WINDOW, dry_run=False)
+    assert (found.newly_priced, found.still_unpriced) == (1, 1)
 
 
 def test_a_failed_call_is_charged_no_more_than_it_was(called: Books) -> None:

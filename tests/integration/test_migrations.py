@@ -24,6 +24,7 @@ from tests.catalogues import (
     stop_jobs,
 )
 from tests.databases import Target
+from tests.ledgers import books_at
 
 LEFT_AT_BASE = {
     ("schema", "ledger"),
@@ -257,3 +258,17 @@ def test_check_asks_for_the_newest_revision(empty_url: str, target: Target) -> N
     upgrade(empty_url, target, "0003")
     with pytest.raises(SchemaNotReady, match="at revision 0003, this package needs"):
         migrate.check(empty_url)
+
+
+def test_a_column_with_values_is_not_dropped(database_url: str) -> None:
+    with books_at(database_url) as books:
+        books.ledger.billing.record_usage(books.usage(tier="nobody's", vendor_cost="0.5"))
+
+    with pytest.raises(DataLossRefused, match="token_usage_ledger holds values of stated_cost"):
+        migrate.downgrade(database_url, "0024")
+    assert migrate.current(database_url) == migrate.head()
+
+    migrate.downgrade(database_url, "0024", allow_data_loss=["token_usage_ledger"])
+    assert migrate.current(database_url) == "0024"
+    migrate.upgrade(database_url)
+    assert errors(database_url) == []

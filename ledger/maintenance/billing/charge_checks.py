@@ -79,7 +79,13 @@ OF_CALLS: Final = (
     _amount("vendor_cost", "vendor_cost", "own_cost", "(has_price OR pricing_status <> 'priced')"),
     _amount("credits_deducted", "credits_deducted", "own_credits", "true"),
     *_OF_CHARGE,
-    _amount("vendor_cost", "whole_cost", "adjusted_cost", "has_new_price", "'adjusted'"),
+    _amount(
+        "vendor_cost",
+        "whole_cost",
+        "adjusted_cost",
+        "is_adjusted AND (has_new_price OR stated_cost IS NOT NULL)",
+        "'adjusted'",
+    ),
     _amount("credits_deducted", "whole_credits", "adjusted_credits", "is_adjusted", "'adjusted'"),
     _amount(
         "charge_usd",

@@ -112,7 +112,7 @@ SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, 
   coalesce(call.credits_deducted, 0) + adjusted.credits_deducted AS whole_credits,
   coalesce(call.gross_margin_usd, 0) + adjusted.gross_margin_usd AS whole_margin,
   coalesce(call.margin_multiplier, adjusted.margin_multiplier) AS whole_multiplier,
-  CASE WHEN new.id IS NOT NULL THEN {_units("new")} END AS new_units
+  CASE WHEN new.id IS NOT NULL THEN {_units("new")} END AS new_units, call.stated_cost
 FROM calls AS call
 LEFT JOIN ledger.model_prices AS price ON price.id = call.price_id
 LEFT JOIN adjusted ON adjusted.user_id = call.user_id AND adjusted.adjusts_id = call.id
@@ -122,7 +122,7 @@ recomputed_calls AS (
 SELECT *, CASE pricing_status WHEN 'priced' THEN {_half_even("units")}
     WHEN 'stated' THEN vendor_cost END AS own_cost,
   {_fewest_credits("vendor_cost", "margin_multiplier", "credits_deducted")} AS own_credits,
-  {_half_even("new_units")} AS adjusted_cost,
+  coalesce(stated_cost, {_half_even("new_units")}) AS adjusted_cost,
   {_fewest_credits("whole_cost", "whole_multiplier", "whole_credits")} AS adjusted_credits
 FROM priced_calls OFFSET 0),
 recomputed_corrections AS (
