@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
@@ -63,9 +63,14 @@ def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     return problems
 
 
+_MAY_NOT: Final = "42501"
+
+
 def _not_comparable(error: DBAPIError) -> str:
-    """What is wanted cannot even be made for comparison, as something it needs is missing."""
+    """What is wanted cannot even be made for comparison: who asks may not, or something is gone."""
     said = str(error.orig).splitlines()[0]
+    if getattr(error.orig, "sqlstate", None) == _MAY_NOT:
+        return f"cannot be compared by this role; check as the ledger's owner: {said}"
     return f"cannot be compared, something it needs is missing or was changed: {said}"
 
 

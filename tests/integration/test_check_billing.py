@@ -126,3 +126,10 @@ def test_deltas_that_nobody_folds_are_a_warning(database_url: str) -> None:
             )
             found = [each for each in migrate.check(books.url) if "ledger maintain" in each.problem]
             assert [each.is_warning for each in found] == [True] * warned
+
+
+def test_a_role_that_may_not_compare_is_told_who_does(database_url: str) -> None:
+    with roles_of(database_url) as roles:
+        found = migrate.check(roles.granted("auditor").url)
+    assert found
+    assert all("check as the ledger's owner: permission denied" in str(each) for each in found)
