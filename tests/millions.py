@@ -1,6 +1,7 @@
 """Writes any number of records and says how far its memory grew: a process of a test's own.
 
     python -m tests.millions URL good 1000000
+    python -m tests.millions URL usages 200000
 
 In the test's process the peak would be that of whatever ran there before, and tracemalloc takes
 three times as long as what it traces.
@@ -10,19 +11,25 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeAlias
 
+from ledger.records.report import WriteReport
 from tests.builders import fields
+from tests.ledgers import books_at
 from tests.writers import writing
 
-if TYPE_CHECKING:
-    from ledger.records.report import WriteReport
+_Write: TypeAlias = Callable[[int], WriteReport]
 
 STATUS: Final = Path("/proc/self/status")
 """Linux's. Not getrusage: its peak is at least that of the process which started this one."""
 
 RECORDS: Final[dict[str, dict[str, Any]]] = {"good": {}, "bad": {"latency_ms": -1}}
+USAGES: Final = "usages"
+"""Of the billing ledger, good and bad ones mixed."""
 _FEW: Final = 50_000
 """Ten batches, after which everything that is kept for good has been made."""
 
@@ -32,11 +39,28 @@ def _peak_kib() -> int:
     return int(peak)
 
 
-def _write(url: str, kind: str, records: int) -> None:
-    def write(number: int) -> WriteReport:
-        return writer.insert_transactions(fields(**RECORDS[kind]) for _ in range(number))
-
+@contextmanager
+def _transactions(url: str, kind: str) -> Iterator[_Write]:
     with writing(url) as writer:
+        yield lambda number: writer.insert_transactions(
+            fields(**RECORDS[kind]) for _ in range(number)
+        )
+
+
+@contextmanager
+def _usages(url: str) -> Iterator[_Write]:
+    """Calls of which every second cannot be booked, for one reason or the other."""
+    faults: tuple[dict[str, Any], ...] = ({}, {"latency_ms": -1}, {}, {"provider": "nobody"})
+    of_each = cycle(faults)
+    numbers = count()
+    with books_at(url) as books:
+        yield lambda number: books.ledger.billing.record_usages(
+            books.fields(f"r{next(numbers)}", **next(of_each)) for _ in range(number)
+        )
+
+
+def _write(url: str, kind: str, records: int) -> None:
+    with _usages(url) if kind == USAGES else _transactions(url, kind) as write:
         write(_FEW)
         before = _peak_kib()
         report = write(records)

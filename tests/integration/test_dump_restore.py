@@ -17,11 +17,14 @@ from sqlalchemy import make_url
 from ledger.ddl.migrate import check
 from ledger.ddl.retention import wishes
 from ledger.engine import engine
-from ledger.window import Window
+from ledger.window import HOUR, Window
 from tests.books import ROLLUPS, USER, Books, Sums, call, calls, opened, sums
 from tests.databases import Databases, Target
+from tests.ledgers import NOW, books_at
+from tests.reconciling import DEARER, FOLD, USAGE, WINDOW, book, reconciled, refund
 from tests.roles import Role, roles_of
 from tests.servers import libpq
+from tests.writers import sql
 
 pytestmark = pytest.mark.per_storage
 
@@ -58,14 +61,43 @@ def follow(chapter: str, *, source: str, copy: str, programs: Path) -> None:
 
 @pytest.fixture
 def books(database_url: str, target: Target) -> Iterator[Books]:
-    """Books of a hundred days that are kept for longer than by default, with a late row."""
+    """Books of a hundred days that are kept for longer than by default, with a late row.
+
+    And bills of all kinds, of whose sums some are folded and some wait.
+    """
     with opened(database_url, target) as books:
         stop_jobs(books)
         books.accept_older_rows(timedelta(days=120))
         books.write(calls(books.day(ago=100), 10, over=timedelta(days=100)))
-        books.ledger.maintenance.run()
+        bill(books, "a", "b", "c")
+        assert books.ledger.maintenance.run().deltas_folded > 0
         books.write([call(books.day(ago=50) + timedelta(minutes=9), 77)])
+        books.ledger.billing.add_prices([DEARER])
+        assert books.ledger.billing.reprice(WINDOW, dry_run=False).booked == 3
+        with books_at(books.url) as billing:
+            refund(billing, "a")
+        bill(books, "d", "e")
         yield books
+
+
+def bill(books: Books, *request_ids: str) -> None:
+    """Calls of some hours ago, in both ledgers."""
+    with books_at(books.url) as billing:
+        usages = [
+            billing.usage(request_id, created_at=NOW - HOUR * (3 + number))
+            for number, request_id in enumerate(request_ids)
+        ]
+        assert billing.ledger.billing.record_usages(usages).inserted == len(usages)
+    books.write(
+        call(
+            usage.created_at,
+            user_id=usage.user_id,
+            request_id=usage.request_id,
+            provider=usage.provider,
+            model=usage.model,
+        )
+        for usage in usages
+    )
 
 
 def stop_jobs(books: Books) -> None:
@@ -100,6 +132,7 @@ def assert_same_books_that_go_on(restored_url: str, books: Books) -> None:
     with opened(restored_url, books.target) as restored:
         stop_jobs(restored)
         assert raw_rows(restored) == raw_rows(books)
+        assert billed(restored) == billed(books)
         for each in (restored, books):
             # A restored scheduler may have done so already.
             each.ledger.maintenance.run()
@@ -112,6 +145,21 @@ def assert_same_books_that_go_on(restored_url: str, books: Books) -> None:
         assert restored.overview() == sums([*books.written, late])
         with_late_rows = Window(start=restored.day(ago=51), end=restored.day(ago=29))
         assert restored.ledger.maintenance.reconcile(with_late_rows).is_clean
+    assert_bills_that_go_on(restored_url)
+
+
+def assert_bills_that_go_on(restored_url: str) -> None:
+    """What is billed is clean before and after more is, and nobody changes it."""
+    with books_at(restored_url) as billing:
+        found = reconciled(billing)
+        assert (found.is_clean, found.charges.corrections) == (True, 4)
+        assert billing.ledger.billing.reprice(WINDOW, dry_run=False).booked == 0
+        book(billing, "f")
+        sql(restored_url, FOLD)
+        assert reconciled(billing).is_clean
+    for change in ("UPDATE {} SET vendor_cost = 0", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+        with pytest.raises(Exception, match="its rows are added and never changed"):
+            sql(restored_url, change.format(USAGE))
 
 
 def problems(url: str) -> list[str]:
@@ -130,6 +178,19 @@ def raw_rows(books: Books) -> list[object]:
     return list(
         books.sql("SELECT r::text FROM ledger.llm_requests r ORDER BY user_id, timestamp, id")
     )
+
+
+def billed(books: Books) -> dict[str, list[tuple[str]]]:
+    """All that is billed, by what, to whom, and the sums of it, folded and not."""
+    tables = books.sql(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'ledger' AND (tablename LIKE 'token%'"
+        " OR tablename IN ('users', 'tiers', 'providers', 'projects', 'model_prices'))"
+    )
+    rows = {
+        name: books.sql(f"SELECT t::text FROM ledger.{name} t ORDER BY 1") for (name,) in tables
+    }
+    assert all(rows[name] for name in rows if name != "projects")
+    return rows
 
 
 def rollups(books: Books) -> list[Sums | object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,13 +14,17 @@ from sqlalchemy import URL
 
 from ledger.errors import ConflictingRecord
 from ledger.queries.scope import ALL_USERS
+from ledger.records.report import WriteReport
 from ledger.repositories.async_ledger import AsyncLedger
 from ledger.repositories.ledger import Ledger
-from ledger.window import Window
-from tests.books import Books, call, calls, opened, sums
+from ledger.window import HOUR, Window
+from tests.books import Books, call, calls, sums
 from tests.bouncer import bouncing, program
 from tests.databases import Target
+from tests.ledgers import NOW, books_at
+from tests.reconciling import DEARER, WINDOW
 from tests.servers import libpq
+from tests.writers import KINDS, Kind, stop_jobs
 
 pytestmark = pytest.mark.per_storage
 
@@ -34,14 +40,18 @@ def bouncer(database_url: str) -> Iterator[URL]:
 
 
 @pytest.fixture
-def books(bouncer: URL, database_url: str, target: Target) -> Iterator[Books]:
+def through(bouncer: URL) -> str:
+    """Its URL as it is given to a ledger."""
+    url = bouncer.update_query_dict({"pgbouncer": "true"})
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def books(through: str, database_url: str, target: Target) -> Iterator[Books]:
     """A ledger through PgBouncer; its `sql` goes straight to the server."""
-    with opened(database_url, target) as direct:
-        if direct.is_timescale:
-            direct.sql("SELECT _timescaledb_functions.stop_background_workers()")
-        through = bouncer.update_query_dict({"pgbouncer": "true"})
-        with Ledger.connect(through) as ledger:
-            yield Books(url=database_url, target=target, ledger=ledger)
+    stop_jobs(database_url)
+    with Ledger.connect(through) as ledger:
+        yield Books(url=database_url, target=target, ledger=ledger)
 
 
 def last_days(books: Books) -> Window:
@@ -78,9 +88,8 @@ def test_writes_maintenance_and_reads_work(books: Books) -> None:
             assert answers[0] == answers[1]
 
 
-async def test_an_awaited_ledger_works(books: Books, bouncer: URL) -> None:
+async def test_an_awaited_ledger_works(books: Books, through: str) -> None:
     sent = calls(books.day(ago=2), 100, over=timedelta(days=2))
-    through = bouncer.update_query_dict({"pgbouncer": "true"})
 
     async with AsyncLedger.connect(through) as ledger:
         for _ in range(3):
@@ -90,6 +99,38 @@ async def test_an_awaited_ledger_works(books: Books, bouncer: URL) -> None:
         for _ in range(8):
             overview = await ledger.telemetry.overview(ALL_USERS, books.everything())
             assert overview.requests == len(sent)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_billing_works(through: str, database_url: str, kind: Kind, tmp_path: Path) -> None:
+    stop_jobs(database_url)
+    with books_at(through, kind) as books, Ledger.connect(database_url) as direct:
+        billing = books.ledger.billing
+        sent = [books.usage(f"r{n}", created_at=NOW - n * HOUR / 9) for n in range(500)]
+        assert billing.record_usages(sent[:300], batch_size=30).inserted == 300
+        repeated = billing.record_usages(sent, batch_size=50)
+        assert repeated == WriteReport(inserted=200, duplicates=300)
+        assert billing.record_usage(sent[0]).is_duplicate
+        with pytest.raises(ConflictingRecord):
+            billing.record_usage(sent[0].model_copy(update={"input_tokens": 201}))
+
+        billing.add_prices([DEARER])
+        repriced = billing.reprice(WINDOW, dry_run=False)
+        assert repriced.booked == sum(each.created_at >= DEARER.effective_from for each in sent)
+        assert billing.reprice(WINDOW, dry_run=False).booked == 0
+        assert books.ledger.maintenance.run().deltas_folded > 0
+
+        # More often than psycopg executes a statement before it prepares it.
+        for number in range(8):
+            margin = billing.gross_margin(WINDOW)
+            assert (margin, margin.requests) == (direct.billing.gross_margin(WINDOW), len(sent))
+            rows = billing.export_usage_csv(WINDOW, to=tmp_path / f"{number}.csv")
+            assert rows == len(sent) + repriced.booked
+        direct.billing.export_usage_csv(WINDOW, to=tmp_path / "direct.csv")
+        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+        found = billing.reconcile(WINDOW)
+        # No call is in the telemetry ledger.
+        assert found.differences_found == found.calls.without_a_call.count == len(sent)
 
 
 def state(client: psycopg.Connection[Any]) -> dict[str, Any]:
@@ -109,7 +150,9 @@ def state(client: psycopg.Connection[Any]) -> dict[str, Any]:
     return found | {"settings": settings}
 
 
-def test_another_client_finds_the_session_as_it_was(books: Books, bouncer: URL) -> None:
+def test_another_client_finds_the_session_as_it_was(
+    books: Books, bouncer: URL, through: str
+) -> None:
     with psycopg.connect(libpq(bouncer), autocommit=True, prepare_threshold=None) as client:
         session = client.execute("SELECT pg_backend_pid()").fetchone()
         before = state(client)
@@ -121,6 +164,16 @@ def test_another_client_finds_the_session_as_it_was(books: Books, bouncer: URL) 
             books.ledger.telemetry.overview(ALL_USERS, books.everything())
         books.ledger.maintenance.run()
         books.ledger.maintenance.reconcile(last_days(books))
+        with books_at(through) as billed:
+            billing = billed.ledger.billing
+            for _ in range(8):
+                billing.record_usages([billed.usage("a"), billed.usage("b")])
+                billing.record_usage(billed.usage("b"))
+                billing.gross_margin(WINDOW)
+                billing.export_usage_csv(WINDOW, to=BytesIO())
+            billing.add_prices([DEARER])
+            assert billing.reprice(WINDOW, dry_run=False).booked == 2
+            billing.reconcile(WINDOW)
 
         assert client.execute("SELECT pg_backend_pid()").fetchone() == session
         assert state(client) == before
