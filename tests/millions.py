@@ -34,7 +34,8 @@ _FEW: Final = 50_000
 """Ten batches, after which everything that is kept for good has been made."""
 
 
-def _peak_kib() -> int:
+def peak_kib() -> int:
+    """How much memory this process has had at most."""
     (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
     return int(peak)
 
@@ -62,9 +63,9 @@ def _usages(url: str) -> Iterator[_Write]:
 def _write(url: str, kind: str, records: int) -> None:
     with _usages(url) if kind == USAGES else _transactions(url, kind) as write:
         write(_FEW)
-        before = _peak_kib()
+        before = peak_kib()
         report = write(records)
-    sys.stdout.write(f"{report.inserted} {report.rejected_count} {_peak_kib() - before}\n")
+    sys.stdout.write(f"{report.inserted} {report.rejected_count} {peak_kib() - before}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m scripts.benchmarks.export URL START END
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ledger import Ledger, Window
 from ledger.engine import driver_of
 from scripts.benchmarks.measure import Figure, interleaved
+from tests.millions import STATUS, peak_kib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MOST: Final = 1_000_000
 _TIMES_COPY: Final = 1.5
 _MOST_GROWTH_MB: Final = 32
-_STATUS: Final = Path("/proc/self/status")
 _COPY: Final = (
     b"COPY (SELECT * FROM ledger.token_usage_ledger WHERE created_at >= %s AND created_at < %s)"
     b" TO STDOUT (FORMAT csv)"
@@ -58,7 +57,7 @@ def export(ledger: Ledger, engine: Engine, window: Window) -> Iterator[Figure]:
             target=f"{_TIMES_COPY}",
             holds=took <= _TIMES_COPY * least,
         )
-    if _STATUS.exists():
+    if STATUS.exists():
         grown = _growth(engine, window)
         yield Figure(
             name="memory that it grows by",
@@ -77,12 +76,7 @@ def _growth(engine: Engine, window: Window) -> float:
         capture_output=True,
         text=True,
     )
-    return float(said.stdout)
-
-
-def _peak_mb() -> float:
-    (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
-    return int(kib) / 1024
+    return int(said.stdout) / 1024
 
 
 def _export_in_this_process(url: str, start: str, end: str) -> None:
@@ -91,9 +85,9 @@ def _export_in_this_process(url: str, start: str, end: str) -> None:
     minute = Window(start=window.end - timedelta(minutes=1), end=window.end)
     with Ledger.connect(url) as ledger, TemporaryDirectory() as folder:
         ledger.billing.export_usage_csv(minute, to=Path(folder) / "minute.csv")
-        before = _peak_mb()
+        before = peak_kib()
         ledger.billing.export_usage_csv(window, to=Path(folder) / "all.csv")
-    sys.stdout.write(f"{_peak_mb() - before}\n")
+    sys.stdout.write(f"{peak_kib() - before}\n")
 
 
 if __name__ == "__main__":

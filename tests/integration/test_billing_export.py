@@ -44,7 +44,7 @@ from ledger.settings import Storage
 from tests.bouncer import bouncing, program
 from tests.databases import Databases, Target
 from tests.ledgers import NOW, ledger_at
-from tests.millions import STATUS, _peak_kib
+from tests.millions import STATUS, peak_kib
 from tests.plans import Plan
 from tests.roles import roles_of
 from tests.servers import libpq
@@ -791,9 +791,9 @@ def _export_in_this_process(url: str, kind: Kind, path: str) -> None:
     """Says how many rows there were, and how far memory grew beyond that of few."""
     with ledger_at(url, kind) as ledger:
         ledger.billing.export_usage_csv(EVERYTHING, to=path, model="gpt-1")
-        before = _peak_kib()
+        before = peak_kib()
         count = ledger.billing.export_usage_csv(EVERYTHING, to=path)
-    sys.stdout.write(f"{count} {_peak_kib() - before}\n")
+    sys.stdout.write(f"{count} {peak_kib() - before}\n")
 
 
 if __name__ == "__main__":
