@@ -97,6 +97,13 @@ class Window:
                 yield midnight
 
 
+def require_window(asked: object) -> Window:
+    """What was asked for, which is a Window. Raises InvalidArgument for anything else."""
+    if not isinstance(asked, Window):
+        raise InvalidArgument(f"{asked!r} is not a Window; say from where to where")
+    return asked
+
+
 def first_moment(day: date, timezone: ZoneInfo) -> datetime:
     """When (UTC) the day begins in that time zone.
 

@@ -71,4 +71,6 @@ def unchecked(books: Books, *names: str) -> None:
 
 
 def refund(books: Books, request_id: str) -> None:
-    books.ledger.billing.refund(books.user, request_id, credits=1)
+    books.ledger.billing.refund(
+        books.user, request_id, credits=1, refund_id=f"refund of {request_id}"
+    )

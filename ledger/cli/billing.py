@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from ledger.records.billing import MarginTotals
     from ledger.window import Window
 
 Zone = Annotated[
@@ -40,7 +41,7 @@ def margin(database: Database, question: BillingQuestion) -> None:
         found = ledger.billing.gross_margin(
             window, at=at, restated=question.restated, **question.filters
         )
-    is_empty = found.requests == 0 and found.previous.requests == 0
+    is_empty = not (_has_any(found) or _has_any(found.previous))
     _show(question, found, found.window, is_empty, [margin_table(found)])
 
 
@@ -80,13 +81,17 @@ def users(
 
 def trend(database: Database, question: BillingQuestion, timezone: Zone = "UTC") -> None:
     """A chart of the margin of each day, by default of the last 30."""
-    window, _ = question.asked()
-    asked = None if question.since is None or isinstance(window, str) else window
+    window, at = question.asked()
+    is_default = question.since is None and question.interval is None
     with database.ledger() as ledger:
         found = ledger.billing.margin_trend(
-            asked, timezone=timezone, restated=question.restated, **question.filters
+            None if is_default else window,
+            at=at,
+            timezone=timezone,
+            restated=question.restated,
+            **question.filters,
         )
-    is_empty = not any(day.requests or day.revenue_usd for day in found)
+    is_empty = not any(_has_any(day) for day in found)
     lines = [] if is_empty else trend_chart(found, canvas())
     _show(question, found, found.window, is_empty, lines)
 
@@ -107,6 +112,11 @@ def app() -> typer.Typer:
     for question in (margin, providers, models, users, trend, distribution):
         group.command()(command(question))
     return group
+
+
+def _has_any(totals: MarginTotals) -> bool:
+    """Whether there is anything to show: corrections are no calls."""
+    return bool(totals.requests or totals.revenue_usd or totals.vendor_cost_usd)
 
 
 def _show(

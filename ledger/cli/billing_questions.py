@@ -35,6 +35,13 @@ class BillingQuestion:
     project: Annotated[
         UUID | None, typer.Option(metavar="UUID", rich_help_panel=_WHICH, help="Only for this one.")
     ] = None
+    status: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_WHICH,
+            help="Only those that are success, failed or cancelled; all has every one.",
+        ),
+    ] = None
     restated: Annotated[
         bool,
         typer.Option(
@@ -56,12 +63,15 @@ class BillingQuestion:
     @property
     def filters(self) -> dict[str, Any]:
         """Which calls, as the repository is asked."""
+        status = None if self.status == "all" else self.status
         return {
             "provider": self.provider,
             "model": self.model,
             "user_id": self.user,
             "tier": self.tier,
             "project_id": self.project,
+            # Else as the question has it by default: some are of success alone.
+            **({} if self.status is None else {"status": status}),
         }
 
     def asked(self) -> tuple[Interval | Window, datetime | None]:

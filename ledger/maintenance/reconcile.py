@@ -13,7 +13,7 @@ from ledger.maintenance.comparison import TOTALS, Comparison
 from ledger.maintenance.connection import compile_nothing, plan_for_all_rows
 from ledger.maintenance.reconciliation import Difference, Reconciliation
 from ledger.maintenance.standing import standing
-from ledger.window import HOUR, Window, floor
+from ledger.window import HOUR, Window, floor, require_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,6 +38,7 @@ def reconcile(
     connection: Connection, asked: Window, scope: Scope, on_progress: OnProgress
 ) -> Reconciliation:
     """Compare every hour that the window touches, and that can be compared."""
+    require_window(asked)
     trust_in_each_transaction(connection)
     known = standing(connection)
     with connection.begin():

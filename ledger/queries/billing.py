@@ -19,6 +19,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from ledger.errors import InvalidArgument
 from ledger.queries import billing_reading as reading
@@ -38,7 +39,7 @@ from ledger.records.billing import (
 )
 from ledger.records.telemetry import Answer
 from ledger.records.usage import Status
-from ledger.window import Interval, Window, first_moment, zone
+from ledger.window import Interval, Window, first_moment, utc, zone
 
 TREND_DAYS: Final = 30
 
@@ -167,8 +168,9 @@ def user_costs(
 
 def margin_trend(
     context: Context,
-    window: Window | None = None,
+    window: Interval | str | Window | None = None,
     *,
+    at: datetime | None = None,
     timezone: str = "UTC",
     provider: str | None = None,
     model: str | None = None,
@@ -180,16 +182,22 @@ def margin_trend(
 ) -> Query[Answer[MarginDay]]:
     """The margin of each day of a time zone, oldest first, days without calls included.
 
-    By default of today and the 29 days before; of another ``window`` the first and the last day
-    hold what of them lies in it. ``timezone`` is an IANA name.
+    By default of the day that ``at`` is in and the 29 days before; of another ``window`` the
+    first and the last day hold what of them lies in it. ``timezone`` is an IANA name.
 
     Raises InvalidArgument.
     """
     asked = Asked.of(provider, model, user_id, tier, project_id, status)
-    found = window or _last_days(context.horizon.now, timezone)
-    named = zone(timezone)
-    require_few_days(found)
-    begins = [found.start, *found.midnights(named)]
+    now, named = context.horizon.now, zone(timezone)
+    try:
+        if window is None:
+            found = _last_days(now if at is None else utc(at, "at"), named)
+        else:
+            found = asked_window(window, at=at, now=now)
+        require_few_days(found)
+        begins = [found.start, *found.midnights(named)]
+    except OverflowError as error:
+        raise InvalidArgument(f"the days of {timezone} reach beyond the calendar") from error
     dates = [begin.astimezone(named).date() for begin in begins if found.length]
     return ask(
         context,
@@ -226,8 +234,7 @@ def cost_distribution(
     )
 
 
-def _last_days(now: datetime, timezone: str) -> Window:
-    named = zone(timezone)
+def _last_days(now: datetime, named: ZoneInfo) -> Window:
     today = now.astimezone(named).date()
     return Window(
         start=first_moment(today - timedelta(days=TREND_DAYS - 1), named),

@@ -20,6 +20,7 @@ from ledger.queries.usage_shape import SumsShape, levels_of, levels_of_costs, ro
 from ledger.queries.usage_sums import sums
 from ledger.queries.usage_terms import MEASURES, PERIOD
 from ledger.queries.usage_users import costs_of_users
+from ledger.records.tokens import GREATEST_COUNT
 from ledger.settings import Storage
 from ledger.window import Window
 
@@ -120,7 +121,7 @@ def ask_users(  # noqa: PLR0913 - what makes a query up
 
 
 def _require_count(limit: object) -> None:
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int) or not 1 <= limit <= GREATEST_COUNT:
         raise InvalidArgument(f"limit {limit!r} is not a whole number of at least 1")
 
 

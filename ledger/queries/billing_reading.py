@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from ledger.queries.query import Cells
+from ledger.records.amounts import exactly
 from ledger.records.billing import (
     GrossMargin,
     MarginDay,
@@ -31,6 +32,7 @@ def answer(items: list[Item], window: Window) -> Answer[Item]:
     return Answer(items, window=window, percentile_error=0.0, is_exact=True)
 
 
+@exactly
 def gross_margin(rows: Sequence[Cells], window: Window) -> GrossMargin:
     """Of the periods before and now."""
     by_period = {row[0]: row[1:] for row in rows}
@@ -44,6 +46,7 @@ def gross_margin(rows: Sequence[Cells], window: Window) -> GrossMargin:
     )
 
 
+@exactly
 def margin_days(rows: Sequence[Cells], dates: Sequence[date]) -> list[MarginDay]:
     """One for each of ``dates``, which rows name by their place."""
     by_period = {row[0]: row[1:] for row in rows}
@@ -53,6 +56,7 @@ def margin_days(rows: Sequence[Cells], dates: Sequence[date]) -> list[MarginDay]
     ]
 
 
+@exactly
 def provider_costs(rows: Sequence[Cells]) -> list[ProviderCost]:
     """The dearest first."""
     whole = _cost(rows, 2)
@@ -63,6 +67,7 @@ def provider_costs(rows: Sequence[Cells]) -> list[ProviderCost]:
     return sorted(costs, key=lambda cost: (-cost.vendor_cost_usd, cost.provider))
 
 
+@exactly
 def model_costs(rows: Sequence[Cells]) -> list[ModelCost]:
     """The dearest first."""
     whole = _cost(rows, 3)
@@ -73,6 +78,7 @@ def model_costs(rows: Sequence[Cells]) -> list[ModelCost]:
     return sorted(costs, key=lambda cost: (-cost.vendor_cost_usd, cost.provider, cost.model))
 
 
+@exactly
 def user_costs(rows: Sequence[Cells]) -> list[UserCost]:
     """In the order of the rows."""
     return [

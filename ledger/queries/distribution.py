@@ -9,6 +9,7 @@ from typing import Final
 
 from ledger.models.billing_sums import BINS_A_DECADE, FREE
 from ledger.queries.query import Cells
+from ledger.records.amounts import exactly
 from ledger.records.billing import CostBucket, CostDistribution
 from ledger.window import Window
 
@@ -18,8 +19,10 @@ PERCENTILE_ERROR: Final = (_RATIO - 1) / (_RATIO + 1)
 
 _BINS_A_BUCKET: Final = BINS_A_DECADE // 3
 _DIGITS: Final = Context(prec=6)
+_OF_AVERAGES: Final = Context(prec=28)
 
 
+@exactly
 def cost_distribution(rows: Sequence[Cells], window: Window) -> CostDistribution:
     """Of rows of a bin, its requests and a cost; the bin None has what all of them cost."""
     cost = sum((each for number, _, each in rows if number is None and each), Decimal(0))
@@ -30,7 +33,7 @@ def cost_distribution(rows: Sequence[Cells], window: Window) -> CostDistribution
         window=window,
         requests=requests,
         free_requests=bins.get(FREE, 0),
-        average_usd=cost / requests if requests else None,
+        average_usd=_OF_AVERAGES.divide(cost, requests) if requests else None,
         median_usd=p50,
         p90_usd=p90,
         p95_usd=p95,

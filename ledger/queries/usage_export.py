@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-from ledger.errors import InvalidArgument
 from ledger.models.base import SCHEMA
 from ledger.models.billing import TokenUsage
 from ledger.models.tenancy import Provider
@@ -39,7 +38,7 @@ from ledger.queries.asked import Asked
 from ledger.queries.query import AnySelect
 from ledger.queries.usage_terms import value_of
 from ledger.records.usage import Status
-from ledger.window import Window
+from ledger.window import Window, require_window
 
 _USAGE: Final = TokenUsage.metadata.tables[f"{SCHEMA}.{TokenUsage.__tablename__}"]
 _PROVIDERS: Final = Provider.__table__
@@ -86,8 +85,7 @@ def usage_export(
     project_id: UUID | str | None = None,
 ) -> UsageExport:
     """The rows of a window that match, oldest first. Raises InvalidArgument."""
-    if not isinstance(window, Window):
-        raise InvalidArgument(f"{window!r} is not a Window; say from where to where to export")
+    require_window(window)
     asked = Asked.of(provider, model, user_id, tier, project_id, status)
     return UsageExport(
         statement=_statement(_parts(status), asked.columns),

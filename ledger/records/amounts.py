@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
-from typing import Final
+from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 USD_DECIMALS: Final = 12
 """The decimals that a US dollar is kept to."""
@@ -28,3 +33,14 @@ def scaled(amount: Decimal, decimals: int = USD_DECIMALS, digits: int = USD_DIGI
 def unscaled(number: int, decimals: int = USD_DECIMALS) -> Decimal:
     """The amount that is so many units of its last decimal."""
     return _EXACT.scaleb(number, -decimals)
+
+
+def exactly(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Has the function add, subtract and multiply exactly, whatever the thread's context is."""
+
+    @wraps(function)
+    def worked_out(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with localcontext(_EXACT):
+            return function(*args, **kwargs)
+
+    return worked_out

@@ -18,7 +18,8 @@ class MarginTotals(Record):
     requests: int
     """Calls; corrections are none."""
     unpriced_requests: int
-    """Those of them whose cost nobody has said: they are in no sum of money."""
+    """Those of them that were booked without a price: what a late price says of them is an
+    adjustment, which has its own time. `unpriced_usage` has those that still wait."""
     revenue_usd: Decimal
     vendor_cost_usd: Decimal
     gross_margin_usd: Decimal

@@ -78,8 +78,9 @@ class ChargeDifference(Record):
     user_id: UUID
     request_id: str
     created_at: datetime
-    kind: Literal["usage", "adjustment", "refund", "adjusted"]
-    """Of the row; ``adjusted`` is a call and its adjustments taken together."""
+    kind: Literal["usage", "adjustment", "refund", "adjusted", "refunded"]
+    """Of the row; ``adjusted`` is a call and its adjustments taken together, ``refunded`` with
+    its refunds too, of which more was given back than was charged."""
     what: str
     """A column of the row; or one of its price's, with `price.` before it."""
     stored: Decimal | str | None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import DateTime, func, select
+from sqlalchemy import DateTime, Text, column, func, literal_column, select
+from sqlalchemy import table as lightweight_table
 
+from ledger.errors import InvalidArgument
+from ledger.records.amounts import exactly
 from ledger.records.completion import EPOCH, MILLISECOND
 from ledger.records.identity import derived_id
 from ledger.write.commands import execute
@@ -21,10 +24,21 @@ if TYPE_CHECKING:
 
 _LOCK: Final = 5_202_611_210_003
 
-LOCK: Final = select(func.pg_advisory_xact_lock(_LOCK))
-"""Held while a correction is worked out and booked: two would each start from the same sums."""
-
+_ALONE: Final = select(func.pg_advisory_xact_lock(_LOCK))
 _NOW: Final = select(func.clock_timestamp(type_=DateTime(timezone=True)).label("now"))
+_IS_HELD: Final = select(
+    func.current_setting("transaction_isolation", type_=Text).label("isolation"),
+    select(column("pid"))
+    .select_from(lightweight_table("pg_locks"))
+    .where(
+        literal_column(
+            "locktype = 'advisory' AND pid = pg_backend_pid() AND objsubid = 1"
+            f" AND (classid::bigint << 32) | objid::bigint = {_LOCK}"
+        )
+    )
+    .exists()
+    .label("is_held"),
+)
 _AS_CALLED: Final = (
     "user_id",
     "provider_id",
@@ -46,12 +60,30 @@ _COUNTED_ALREADY: Final = {
 }
 
 
+def alone() -> Steps[None]:
+    """Wait until nobody else works out corrections, until the transaction ends.
+
+    Two that start from the same sums would each book the whole difference. So what the other
+    one committed must be seen then: raises InvalidArgument in a caller's transaction that
+    keeps to an older snapshot, and where there is none to hold the lock.
+    """
+    yield from execute(_ALONE)
+    found = (yield from execute(_IS_HELD)).rows[0]
+    if not found.is_held or found.isolation not in {"read committed", "read uncommitted"}:
+        how = found.isolation.upper() if found.is_held else "AUTOCOMMIT"
+        raise InvalidArgument(
+            f"the connection is {how}, in which a correction made elsewhere at the same time is"
+            " not seen; bind the ledger to a transaction at READ COMMITTED"
+        )
+
+
 def moment_of_booking() -> Steps[datetime]:
     """The present moment by the database's clock, to the millisecond."""
     now: datetime = (yield from execute(_NOW)).rows[0].now.astimezone(UTC)
     return EPOCH + (now - EPOCH) // MILLISECOND * MILLISECOND
 
 
+@exactly
 def correction(  # noqa: PLR0913 - what a correction says
     call: Row[Any],
     *,

@@ -14,7 +14,7 @@ from ledger.records.refusal import refusal
 from ledger.records.rules import require_text
 from ledger.records.usage import BookedUsage
 from ledger.write.commands import atomically, execute
-from ledger.write.corrections import LOCK, correction, moment_of_booking
+from ledger.write.corrections import alone, correction, moment_of_booking
 from ledger.write.recordset import bound
 from ledger.write.usage_statements import INSERT
 
@@ -54,13 +54,14 @@ def refund(
 
     Booked at the present moment as a row of kind refund, whose amounts are the difference: its
     charge and margin are negative, its cost is 0. Its request_id is ``refund_id``, which makes
-    it happen once: by default one of the call's own, so give one to each of several refunds.
-    The same refund again is a success, and gives what was booked. ``reason`` is kept in its
-    attributes.
+    it happen once: a part needs one of its own, what is left has one by default. The same
+    refund again is a success, and gives what was booked. ``reason`` is kept in its attributes.
+    From then on the call keeps its charge, whatever it is repriced to.
 
     Raises UnknownReference for a call that is not booked, InvalidRecord for more credits than
-    are left of its charge, and ConflictingRecord where the refund_id is booked with other
-    content.
+    are left of its charge, and for a part without a refund_id, ConflictingRecord where the
+    refund_id is booked with other content, and InvalidArgument where the ledger is bound to a
+    transaction that does not see what others commit.
     """
     _require_valid(user_id, request_id, credits, refund_id, reason)
     return (yield from atomically(_steps(user_id, request_id, credits, refund_id, reason)))
@@ -77,12 +78,14 @@ def _require_valid(
             require_text(name, given)
     if count is not None and (type(count) is not int or count < 1):
         raise refusal("credits", count, "not a whole number of at least 1")
+    if count is not None and refund_id is None:
+        raise refusal("refund_id", refund_id, "a part needs one, by which a retry is known")
 
 
 def _steps(
     user_id: UUID, request_id: str, count: int | None, refund_id: str | None, reason: str | None
 ) -> Steps[BookedUsage]:
-    yield from execute(LOCK)
+    yield from alone()
     call = yield from _booked(user_id, request_id)
     if call is None or call.kind != "usage":
         is_now = "no such call is booked" if call is None else f"is itself of kind {call.kind}"

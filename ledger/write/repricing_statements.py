@@ -1,10 +1,11 @@
-"""The statement of a repricing: the calls it looks at, with what was adjusted of each."""
+"""The statement of a repricing: the calls it looks at, with what was corrected of each."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     DateTime,
@@ -25,7 +26,7 @@ from ledger.models.billing import TokenUsage
 from ledger.models.tenancy import Provider
 
 _USAGE: Final = TokenUsage.__table__
-_adjustments = _USAGE.alias("adjustments")
+_corrections = _USAGE.alias("corrections")
 
 _moment = bindparam("moment", type_=DateTime(timezone=True))
 _last = bindparam("last", type_=Uuid())
@@ -55,19 +56,30 @@ _calls = union_all(
     select(_some(_succeeded).subquery("succeeded")),
     select(_some(not_(_succeeded)).subquery("failed")),
 ).subquery("calls")
+_is_adjustment = _corrections.c.kind == literal("adjustment")
 _own = (
     select(
-        func.count().label("adjustments"),
-        func.coalesce(func.sum(_adjustments.c.vendor_cost), 0, type_=Money).label("adjusted_cost"),
-        func.coalesce(func.sum(_adjustments.c.credits_deducted), 0).label("adjusted_credits"),
-        func.max(_adjustments.c.margin_multiplier).label("adjusted_multiplier"),
+        func.coalesce(
+            func.array_agg(_corrections.c.price_id).filter(_is_adjustment),
+            literal([], ARRAY(Uuid)),
+            type_=ARRAY(Uuid),
+        ).label("adjusted_prices"),
+        func.coalesce(
+            func.sum(_corrections.c.vendor_cost).filter(_is_adjustment), 0, type_=Money
+        ).label("adjusted_cost"),
+        func.coalesce(func.sum(_corrections.c.credits_deducted).filter(_is_adjustment), 0).label(
+            "adjusted_credits"
+        ),
+        func.max(_corrections.c.margin_multiplier)
+        .filter(_is_adjustment)
+        .label("adjusted_multiplier"),
+        func.count().filter(not_(_is_adjustment)).label("refunds"),
     )
     .where(
-        _adjustments.c.user_id == _calls.c.user_id,
-        _adjustments.c.adjusts_id == _calls.c.id,
-        _adjustments.c.kind == literal("adjustment"),
+        _corrections.c.user_id == _calls.c.user_id,
+        _corrections.c.adjusts_id == _calls.c.id,
         # As the index has it.
-        _adjustments.c.kind != literal("usage"),
+        _corrections.c.kind != literal("usage"),
     )
     .lateral("own")
 )
@@ -78,4 +90,4 @@ BOOKED_CALLS: Final = (
     .order_by(_calls.c.created_at, _calls.c.id)
     .limit(_limit)
 )
-"""The next calls whose cost a price says, or should, with what was adjusted of each so far."""
+"""The next calls whose cost a price says, or should, with what was corrected of each so far."""

@@ -12,9 +12,16 @@ import pytest
 
 from ledger import Ledger, Window
 from ledger.engine import engine
-from ledger.errors import ConflictingRecord, InvalidRecord, PermissionMissing, UnknownReference
+from ledger.errors import (
+    ConflictingRecord,
+    InvalidArgument,
+    InvalidRecord,
+    PermissionMissing,
+    UnknownReference,
+)
 from ledger.records.prices import ModelPrice
 from tests.ledgers import NOW, PRICE, Books, at_once, books_at
+from tests.reconciling import tamper
 from tests.roles import roles_of
 from tests.writers import KINDS, Kind, sql
 
@@ -180,7 +187,8 @@ def test_another_refund_of_the_same_name_is_a_conflict(
         ({"credits": -1}, "credits -1"),
         ({"credits": True}, "credits True"),
         ({"credits": 1.5}, "credits 1.5"),
-        ({"credits": 10**30}, "credits 1000000000"),
+        ({"credits": 10**30, "refund_id": "b"}, "credits 1000000000"),
+        ({"credits": 4}, "refund_id None: a part needs one"),
     ],
 )
 def test_what_cannot_be_given_back_is_named(
@@ -199,6 +207,36 @@ def test_a_refund_in_a_transaction_of_the_caller_is_undone_with_it(called: Books
         connection.rollback()
     host.dispose()
     assert refunds(called) == []
+
+
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"])
+def test_a_transaction_that_does_not_see_what_others_commit_gives_nothing_back(
+    called: Books, isolation: str
+) -> None:
+    host = engine(called.url).execution_options(isolation_level=isolation)
+    with host.connect() as connection:
+        bound = Ledger.bound(connection).billing
+        for correct in (
+            lambda: bound.refund(called.user, "a"),
+            lambda: bound.reprice(WINDOW, dry_run=False),
+        ):
+            with pytest.raises(InvalidArgument, match=f"the connection is {isolation}"):
+                correct()
+        assert bound.reprice(WINDOW).examined == 0
+    host.dispose()
+    assert refunds(called) == []
+
+
+def test_more_given_back_than_was_charged_is_found(called: Books) -> None:
+    called.ledger.billing.refund(called.user, "a")
+    tamper(
+        called,
+        "UPDATE ledger.token_usage_ledger SET credits_deducted = -10, charge_usd = -0.1,"
+        " gross_margin_usd = -0.1 WHERE kind = 'refund'",
+    )
+    [found] = called.ledger.billing.reconcile(WINDOW).charges.differences.first
+    assert (found.kind, found.what) == ("refunded", "credits_deducted")
+    assert found.stored == -1
 
 
 def test_who_sees_what_was_charged_gives_it_back(called: Books) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from typing import Any
 
 import pytest
 
 from ledger import Ledger, Window
-from ledger.errors import ConflictingRecord
+from ledger.errors import ConflictingRecord, InvalidArgument
 from ledger.records.prices import ModelPrice
 from ledger.records.repricing import RepricedModel, Repricing
+from ledger.records.usage import Charging
 from tests.ledgers import NOW, PRICE, Books, at_once, books_at
 from tests.writers import KINDS, Kind, sql
 
@@ -54,6 +55,13 @@ DEARER = price(
     cache_read_usd_per_million=Decimal("2.5"),
     output_usd_per_million=Decimal("17.5"),
 )
+
+
+WITHOUT_RATES: dict[str, Any] = {
+    "input_usd_per_million": None,
+    "cache_read_usd_per_million": None,
+    "output_usd_per_million": None,
+}
 
 
 def rows(books: Books, kind: str) -> list[tuple[Any, ...]]:
@@ -275,3 +283,87 @@ def test_any_number_of_calls_is_repriced(called: Books, monkeypatch: pytest.Monk
     called.ledger.billing.add_prices([DEARER])
     found = called.ledger.billing.reprice(WINDOW, dry_run=False)
     assert (found.examined, found.booked) == (100, 100)
+
+
+def test_a_refunded_call_keeps_its_charge_whatever_it_is_repriced_to(called: Books) -> None:
+    called.ledger.billing.record_usages(
+        called.usage(name, input_tokens=1_000_000, cache_read_tokens=0) for name in "ab"
+    )
+    called.ledger.billing.refund(called.user, "a")
+    for day, rate in ((3, 1), (2, 9)):
+        cheaper_then_dearer = price(
+            effective_from=NOW - timedelta(days=day), input_usd_per_million=Decimal(rate)
+        )
+        called.ledger.billing.add_prices([cheaper_then_dearer])
+        assert called.ledger.billing.reprice(WINDOW, dry_run=False).booked == 2
+    by_call = sql(
+        called.url,
+        "SELECT c.request_id, sum(r.credits_deducted)::int, sum(r.vendor_cost)"
+        " FROM ledger.token_usage_ledger c JOIN ledger.token_usage_ledger r"
+        " ON r.id = c.id OR r.adjusts_id = c.id WHERE c.kind = 'usage' GROUP BY 1 ORDER BY 1",
+    )
+    assert by_call == [("a", 0, Decimal("9.001")), ("b", 1351, Decimal("9.001"))]
+    assert called.ledger.billing.reconcile(WINDOW).charges.differences.count == 0
+
+
+def test_a_price_that_comes_back_is_booked_again(called: Books) -> None:
+    called.ledger.billing.record_usage(called.usage(input_tokens=2_000))
+    large: dict[str, Any] = {"context_tokens_from": 1_000}
+    costs = []
+    for hours, rate in ((4, 5), (3, None), (2, 10), (1, None)):
+        begins = YESTERDAY - timedelta(hours=hours)
+        changed = (
+            {"is_withdrawn": True, **WITHOUT_RATES}
+            if rate is None
+            else {"input_usd_per_million": Decimal(rate)}
+        )
+        called.ledger.billing.add_prices([price(effective_from=begins, **large, **changed)])
+        assert called.ledger.billing.reprice(WINDOW, dry_run=False).booked == 1
+        [cost] = called.ledger.billing.provider_costs(WINDOW, restated=True)
+        costs.append(cost.vendor_cost_usd)
+    assert costs[1] == costs[3] < costs[0] < costs[2]
+    assert called.ledger.billing.reprice(WINDOW).changed == 0
+
+
+def test_a_failed_call_that_cost_nothing_for_a_while_is_charged_again(
+    database_url: str,
+) -> None:
+    charging = Charging(charges_failures=True)
+    with books_at(database_url, charging=charging) as books:
+        books.ledger.billing.record_usage(
+            books.usage(status="failed", input_tokens=1_000_000, cache_read_tokens=0)
+        )
+        for hours, rate in ((3, 0), (2, 8)):
+            books.ledger.billing.add_prices(
+                [
+                    price(
+                        effective_from=NOW - timedelta(hours=hours),
+                        input_usd_per_million=Decimal(rate),
+                        output_usd_per_million=Decimal(0),
+                        cache_read_usd_per_million=None,
+                    )
+                ]
+            )
+            books.ledger.billing.reprice(WINDOW, dry_run=False)
+        found = books.ledger.billing.gross_margin(WINDOW, status="failed", restated=True)
+        assert (found.vendor_cost_usd, found.credits_deducted) == (Decimal(8), 1200)
+
+
+def test_a_window_is_asked_for(called: Books) -> None:
+    for ask in (called.ledger.billing.reprice, called.ledger.billing.reconcile):
+        with pytest.raises(InvalidArgument, match="'7D' is not a Window; say from where to where"):
+            ask("7D")  # type: ignore[arg-type]
+
+
+def test_the_hosts_decimals_are_left_to_the_host(called: Books) -> None:
+    calls = [called.usage(f"r{n}", input_tokens=123_456_789 + n) for n in range(3)]
+    called.ledger.billing.record_usages(calls)
+    called.ledger.billing.add_prices([DEARER])
+    with localcontext(Context(prec=3, traps=[Inexact])):
+        called.ledger.billing.reprice(WINDOW, dry_run=False)
+        margin = called.ledger.billing.gross_margin(WINDOW, restated=True)
+        called.ledger.billing.provider_costs(WINDOW)
+        called.ledger.billing.margin_trend()
+        called.ledger.billing.cost_distribution(WINDOW)
+    assert margin.gross_margin_usd == margin.revenue_usd - margin.vendor_cost_usd
+    assert called.ledger.billing.reconcile(WINDOW).charges.differences.count == 0

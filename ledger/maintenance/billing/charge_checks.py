@@ -86,7 +86,20 @@ OF_CALLS: Final = (
         "is_adjusted AND (has_new_price OR stated_cost IS NOT NULL)",
         "'adjusted'",
     ),
-    _amount("credits_deducted", "whole_credits", "adjusted_credits", "is_adjusted", "'adjusted'"),
+    _amount(
+        "credits_deducted",
+        "whole_credits",
+        "adjusted_credits",
+        "is_adjusted AND NOT is_refunded",
+        "'adjusted'",
+    ),
+    Check(
+        what="credits_deducted",
+        stored="net_credits",
+        expected="0",
+        is_wrong="net_credits < 0",
+        kind="'refunded'",
+    ),
     _amount(
         "charge_usd",
         "whole_charge",

@@ -99,6 +99,9 @@ SELECT user_id, adjusts_id, sum(vendor_cost) AS vendor_cost, sum(charge_usd) AS 
   sum(credits_deducted) AS credits_deducted, sum(gross_margin_usd) AS gross_margin_usd,
   {_LAST.format("price_id")}, {_LAST.format("margin_multiplier")}
 FROM corrections WHERE kind = 'adjustment' GROUP BY user_id, adjusts_id),
+refunded AS (
+SELECT user_id, adjusts_id, sum(credits_deducted) AS credits_deducted
+FROM corrections WHERE kind = 'refund' GROUP BY user_id, adjusts_id),
 priced_calls AS (
 SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, call.model_id,
   call.service_tier, call.pricing_status, call.price_id, call.vendor_cost, call.margin_multiplier,
@@ -106,6 +109,9 @@ SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, 
   call.created_at, call.created_at AS made_at, call.input_tokens AS call_input_tokens,
   {PRICED_BY},
   {_units("price")} AS units,
+  refunded.user_id IS NOT NULL AS is_refunded,
+  coalesce(call.credits_deducted, 0) + coalesce(adjusted.credits_deducted, 0)
+    + coalesce(refunded.credits_deducted, 0) AS net_credits,
   adjusted.user_id IS NOT NULL AS is_adjusted, new.id IS NOT NULL AS has_new_price,
   coalesce(call.vendor_cost, 0) + adjusted.vendor_cost AS whole_cost,
   coalesce(call.charge_usd, 0) + adjusted.charge_usd AS whole_charge,
@@ -116,6 +122,7 @@ SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, 
 FROM calls AS call
 LEFT JOIN ledger.model_prices AS price ON price.id = call.price_id
 LEFT JOIN adjusted ON adjusted.user_id = call.user_id AND adjusted.adjusts_id = call.id
+LEFT JOIN refunded ON refunded.user_id = call.user_id AND refunded.adjusts_id = call.id
 LEFT JOIN ledger.model_prices AS new ON new.id = adjusted.price_id
 OFFSET 0),
 recomputed_calls AS (

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from ledger.errors import InvalidArgument, PermissionMissing
 from ledger.maintenance.billing import calls, charges, sums
 from ledger.records.billing_reconciliation import BillingReconciliation
+from ledger.window import require_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -26,6 +27,7 @@ _SEES_ALL: Final = text(
 
 def reconcile(connection: Connection, window: Window, first: int) -> BillingReconciliation:
     """Recompute the window's books, and keep the ``first`` of each kind of finding."""
+    require_window(window)
     if not 0 <= first <= MOST:
         raise InvalidArgument(f"first {first} is not between 0 and {MOST}")
     try:
