@@ -19,6 +19,8 @@ from ledger.errors import (
     StorageMismatch,
     UnknownReference,
 )
+from ledger.pricing.payloads import tokens_of
+from ledger.pricing.service_tiers import service_tier_of
 from ledger.queries.errors import RawRowsGone, TooManyBuckets
 from ledger.queries.scope import ALL_USERS, AllUsers
 from ledger.records.billing import (
@@ -110,4 +112,6 @@ __all__ = [
     "UserCost",
     "Window",
     "WriteReport",
+    "service_tier_of",
+    "tokens_of",
 ]

@@ -42,11 +42,13 @@ class ConflictingRecord(LedgerError):
     Raised where a retry is not the same record. Nothing was written.
     """
 
-    def __init__(self, key: str, differing: Sequence[str]) -> None:
+    def __init__(
+        self, key: str, differing: Sequence[str], remedy: str = "use another request_id"
+    ) -> None:
         self.key, self.differing = key, tuple(differing)
         super().__init__(
             f"{key} is already recorded with other {', '.join(differing)};"
-            " send what was sent first, or use another request_id"
+            f" send what was sent first, or {remedy}"
         )
 
 

@@ -20,8 +20,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def utc(moment: datetime, name: str = "timestamp") -> datetime:
     """The same moment in UTC, cut to the millisecond as the database stores it.
 
-    Raises InvalidArgument for a naive datetime.
+    Raises InvalidArgument for a naive datetime, and for what is none.
     """
+    if not isinstance(moment, datetime):
+        raise InvalidArgument(f"{name} {moment!r} is not a datetime")
     if moment.tzinfo is UTC and not moment.microsecond % 1000:
         return moment  # as most are: a read cuts ten
     if moment.tzinfo is None or moment.utcoffset() is None:

@@ -38,6 +38,10 @@ class PriceImport(Record):
     is_dry_run: bool
     inserted: int
     known: int
+    overruled: int
+    """Prices of the catalogue for what you price yourself: yours stay."""
+    new_providers: tuple[str, ...]
+    """Names that were made known for these prices."""
     from_now: tuple[Difference, ...]
     """Of the inserted: what the catalogue has changed, from now on."""
     kept: tuple[Difference, ...]
@@ -88,8 +92,8 @@ def import_(  # noqa: PLR0913 - options
     A recorded price never changes, and calls keep the price that they were booked at. Where the
     catalogue now says another rate for the same moment, that is a conflict, and exits with 1;
     with --from-now the new rate is added as one that holds from now on, and conflicts about the
-    past are kept as they are. Only prices of an earlier import follow the catalogue: your own
-    stay.
+    past are kept as they are. Only prices of an earlier import follow the catalogue: where a
+    service tier of a model has a price of your own, the catalogue adds none.
     """
     if from_now and source != GENAI:
         raise InvalidArgument(
@@ -103,10 +107,11 @@ def import_(  # noqa: PLR0913 - options
         plan = planned(found.prices, recorded, origin=found.origin, now=datetime.now(UTC))
         new = [*plan.new, *(change.said for change in plan.changes if from_now)]
         report = WriteReport(inserted=len(new))
+        unknown = sorted({price.provider for price in new} - {each.provider for each in recorded})
         if not dry_run:
             with busy("Adding prices"):
-                report = _added(ledger, new, {price.provider for price in recorded})
-    result = _result(found, plan, report, is_dry_run=dry_run, is_from_now=from_now)
+                report = _added(ledger, new, unknown)
+    result = _result(found, plan, report, unknown, is_dry_run=dry_run, is_from_now=from_now)
     if as_json:
         say_json(result.to_dict())
     else:
@@ -116,8 +121,8 @@ def import_(  # noqa: PLR0913 - options
         raise typer.Exit(FOUND_SOMETHING)
 
 
-def _added(ledger: Ledger, new: Sequence[ModelPrice], known_providers: set[str]) -> WriteReport:
-    for name in sorted({price.provider for price in new} - known_providers):
+def _added(ledger: Ledger, new: Sequence[ModelPrice], unknown: Sequence[str]) -> WriteReport:
+    for name in unknown:
         ledger.tenancy.upsert_provider(name)
     report = WriteReport()
     for first in range(0, len(new), BATCH):
@@ -125,14 +130,22 @@ def _added(ledger: Ledger, new: Sequence[ModelPrice], known_providers: set[str])
     return report
 
 
-def _result(
-    source: Source, plan: PricePlan, report: WriteReport, *, is_dry_run: bool, is_from_now: bool
+def _result(  # noqa: PLR0913 - what a result is made of
+    source: Source,
+    plan: PricePlan,
+    report: WriteReport,
+    unknown: Sequence[str],
+    *,
+    is_dry_run: bool,
+    is_from_now: bool,
 ) -> PriceImport:
     return PriceImport(
         source=source.name,
         is_dry_run=is_dry_run,
         inserted=report.inserted,
         known=plan.known + report.duplicates,
+        overruled=plan.overruled,
+        new_providers=tuple(unknown),
         from_now=plan.changes if is_from_now else (),
         kept=plan.others if is_from_now else (),
         conflicting=() if is_from_now else (*plan.changes, *plan.others),

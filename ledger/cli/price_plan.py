@@ -6,6 +6,7 @@ says so, a price of its own that holds from now on; calls of before keep the one
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,11 +15,12 @@ from ledger.records.plain import Record
 from ledger.records.prices import ModelPrice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
 _Series: TypeAlias = "tuple[str, str, str, int]"
 """Provider, model, service tier and context size: of their prices one holds at a time."""
+_Key: TypeAlias = "tuple[str, str, str, int, datetime]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class PricePlan:
     """What holds now, by an earlier import, and no longer in the catalogue; `said` from now on."""
     others: tuple[Difference, ...]
     """Rates of the past, and prices that somebody else has said."""
+    overruled: int = 0
+    """Prices of a catalogue for service tiers of models that somebody prices himself."""
 
 
 def planned(
@@ -48,9 +52,13 @@ def planned(
     """Compare the prices that are said with all that are recorded.
 
     ``origin`` is how the `source` of a catalogue's prices begins, in whatever version: only such
-    prices follow the catalogue when it changes. None is for prices that nothing came before.
+    prices follow the catalogue when it changes, and where there are others it adds none, which
+    would end theirs. None is for prices that nothing came before.
     """
     by_key = {price.key: price for price in recorded}
+    own = _own(recorded, origin)
+    overruled = _overruled(said, own) - by_key.keys()
+    said = [price for price in said if price.key not in overruled]
     new: list[ModelPrice] = []
     known = 0
     conflicts: list[Difference] = []
@@ -80,8 +88,39 @@ def planned(
         elif series not in changes:
             others.append(conflict)
     return PricePlan(
-        new=tuple(new), known=known, changes=tuple(changes.values()), others=tuple(others)
+        new=tuple(new),
+        known=known,
+        changes=tuple(changes.values()),
+        others=tuple(others),
+        overruled=len(overruled),
     )
+
+
+def _own(recorded: Iterable[ModelPrice], origin: str | None) -> dict[_Series, datetime]:
+    """Since when somebody else than the catalogue says a price."""
+    own: dict[_Series, datetime] = {}
+    for price in recorded:
+        if origin is not None and not price.source.startswith(origin):
+            series = _series(price)
+            own[series] = min(own.get(series, price.effective_from), price.effective_from)
+    return own
+
+
+def _overruled(said: Iterable[ModelPrice], own: Mapping[_Series, datetime]) -> set[_Key]:
+    """What would end a price of one's own, or hold beside it for calls of another size."""
+    of_tiers: defaultdict[tuple[str, str, str], list[ModelPrice]] = defaultdict(list)
+    for price in said:
+        of_tiers[_series(price)[:3]].append(price)
+    found: set[_Key] = set()
+    for tier in {series[:3] for series in own}:
+        prices = of_tiers[tier]
+        has_other_sizes = any(_series(price) not in own for price in prices)
+        found |= {
+            price.key
+            for price in prices
+            if has_other_sizes or price.effective_from >= own[_series(price)]
+        }
+    return found
 
 
 def in_force(prices: Iterable[ModelPrice], at: datetime) -> list[ModelPrice]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ledger.cli.console import hint, printable, say
 from ledger.cli.figures import NONE, count, counted, moment
+from ledger.cli.price_sources import GENAI
 from ledger.cli.tables import plain_table
 from ledger.models.prices import RATES
 from ledger.records.plain import plain
@@ -35,16 +36,25 @@ def say_import(done: PriceImport) -> None:
     words = f"{'Would add' if done.is_dry_run else 'Added'} {counted(done.inserted, 'price')}"
     words += f" from {printable(done.source)}"
     say(f"{words}; {count(done.known)} were known." if done.known else f"{words}.")
+    if done.new_providers:
+        few, is_new = ", ".join(done.new_providers[:NAMES_SHOWN]), len(done.new_providers)
+        more = f", and {count(is_new - NAMES_SHOWN)} more" if is_new > NAMES_SHOWN else ""
+        say(f"{counted(is_new, 'provider')} made known: {printable(few)}{more}")
+    if done.overruled:
+        say(f"{counted(done.overruled, 'price')} left out, of what you price yourself.")
     _say_differences(done.from_now, "of them changed in the catalogue, and hold from now on:")
     _say_differences(done.kept, "recorded otherwise, and kept so:")
     _say_differences(done.conflicting, "recorded otherwise, and not added:")
-    if done.conflicting:
+    if done.conflicting and done.source.startswith(GENAI):
         hint("What the catalogue has changed, --from-now adds as of now; own prices stay.")
+    elif done.conflicting:
+        hint("A recorded price never changes: give the new one the moment from which it holds.")
     _say_some([printable(each.reason) for each in done.rejected], "recorded by somebody else:")
     if done.left_out:
         say(f"Left out {counted(len(done.left_out), 'model')} and parts of models:")
         for reason, names in _by_reason(done.left_out):
             _say_names(reason, names)
+        hint("A model that you send text alone is taken with: --text-only MODEL")
 
 
 def price_table(prices: Iterable[ModelPrice]) -> Table:

@@ -16,6 +16,7 @@ from ledger.cli.price_import import import_
 from ledger.cli.price_plan import in_force
 from ledger.cli.price_words import price_table, unpriced_table
 from ledger.cli.questions import JSON, Since, Until, moment_of, window_between
+from ledger.cli.repricing import reprice
 from ledger.records.plain import plain
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def show(
     """What a model costs, in US dollars for a million tokens, and who says so.
 
     By provider, service tier and context size: the price from so many input tokens on. Exits
-    with 1 where no price holds.
+    with 1 where nobody has said any, not even that it is withdrawn.
     """
     asked = datetime.now(UTC) if at is None else moment_of(at).astimezone(UTC)
     with database.ledger() as ledger:
@@ -84,6 +85,8 @@ def unpriced(
         out().print(unpriced_table(waiting))
         say(f"{counted(calls, 'call')} without a price.")
         hint("Prices come with: ledger prices import")
+        first = min(each.first_created_at for each in waiting)
+        hint(f"Calls of before get theirs with: ledger prices reprice --from {first:%Y-%m-%d}")
 
 
 def app() -> typer.Typer:
@@ -94,6 +97,7 @@ def app() -> typer.Typer:
     group.command("import")(command(import_))
     group.command("show")(command(show))
     group.command("unpriced")(command(unpriced))
+    group.command("reprice")(command(reprice))
     return group
 
 
@@ -102,7 +106,7 @@ def _why_none(prices: Sequence[ModelPrice], at: datetime, model: str, provider: 
     if not prices:
         return (
             f"There is no price of {whose}; `ledger prices import` adds those of a catalogue or"
-            " of a file of your own."
+            " of a file of your own, and `--text-only` those of models that take audio, too."
         )
     first = min(price.effective_from for price in prices)
     return f"Prices of {whose} begin on {moment(first)} UTC, after {moment(at)}."

@@ -38,12 +38,14 @@ def moment_of(words: str, zone: tzinfo = UTC) -> datetime:
     """
     try:
         read = datetime.fromisoformat(words)
-    except ValueError:
+        read = read if read.tzinfo is not None else read.replace(tzinfo=zone)
+        read.astimezone(UTC)  # of which the years 1 and 9999 may be the last
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{words!r} is not a time; write it as 2026-11-20, 2026-11-20T14:30 or"
             " 2026-11-20T14:30+01:00"
         ) from None
-    return read if read.tzinfo is not None else read.replace(tzinfo=zone)
+    return read
 
 
 def window_between(since: str, until: str | None, zone: tzinfo = UTC) -> Window:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import fields
 from decimal import Decimal
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from ledger.errors import InvalidArgument, InvalidRecord
+from ledger.models.prices import RATES
 from ledger.records.prices import ModelPrice
 from ledger.records.refusal import invalid_record, refusal, shown
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = tuple(field.name for field in fields(ModelPrice) if field.name != "id")
 _REQUIRED: Final = ("provider", "model", "effective_from", "source")
+
+_NUMBERS: Final = ("context_tokens_from", *RATES)
+_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 
 _price: Final = TypeAdapter(ModelPrice)
 
@@ -83,6 +88,9 @@ def _prices(rows: Iterator[tuple[int, dict[str, Any]]]) -> list[ModelPrice]:
                 rule = f"has a price for the same moment in line {other}; leave one out"
                 raise InvalidRecord(f"line {line}: {refusal('model', price.model, rule)}")
             prices.append(price)
+    except ArithmeticError:
+        after = f"after line {max(lines.values(), default=0)}"
+        raise InvalidRecord(f"{after}: has a number that no decimal holds") from None
     except UnicodeDecodeError as error:
         after = f"after line {max(lines.values(), default=0)}"
         raise InvalidRecord(f"{after}: is not UTF-8: {error.reason}") from None
@@ -104,6 +112,11 @@ def _require_fields(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if name not in _FIELDS:
             raise refusal(name, value, f"is no field of a price; those are {', '.join(_FIELDS)}")
+        # Else a number would be read as seconds since 1970, and an underscore as nothing.
+        if name == "effective_from" and not _TIME.match(str(value)):
+            raise refusal(name, value, "is no time with a zone, such as 2026-03-01T00:00:00Z")
+        if name in _NUMBERS and "_" in str(value):
+            raise refusal(name, value, "is no number")
     for name in _REQUIRED:
         if name not in given:
             raise InvalidRecord(f"{name} is missing, and every price has one")
@@ -112,14 +125,15 @@ def _require_fields(given: dict[str, Any]) -> None:
 def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.reader(lines, strict=True)
     try:
-        names = next(reader, None)
-        if names is None:
+        names = [name.strip() for name in next(reader, ())]
+        if not names:
             raise InvalidRecord(f"line 1 is missing; it has the names {', '.join(_FIELDS)}")
         if twice := _repeated(names):
             raise InvalidRecord(f"line 1: has {twice} twice; leave one out")
-        for cells in reader:
-            if not cells:
-                continue
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue  # spreadsheets write such rows after the last
             if len(cells) != len(names):
                 rule = f"has {len(cells)} cells under {len(names)} names"
                 raise InvalidRecord(f"line {reader.line_num}: {rule}")

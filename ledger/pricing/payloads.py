@@ -6,7 +6,7 @@ Messages and Google's generateContent as their own SDKs type it in November 2026
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ledger.errors import InvalidArgument, InvalidRecord
@@ -72,6 +72,8 @@ def _openai(usage: Mapping[str, Any]) -> TokenCounts:
 def _anthropic(usage: Mapping[str, Any]) -> TokenCounts:
     """`input_tokens` are those that no cache had part in; thinking is part of the output."""
     iterations = usage.get("iterations") or ()
+    if not isinstance(iterations, Sequence):
+        raise refusal("iterations", iterations, "not a list")
     if others := sorted({_type(each) for each in iterations} - {"message"}):
         raise refusal(
             "iterations",

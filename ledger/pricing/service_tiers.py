@@ -59,8 +59,12 @@ def _openai(usage: Mapping[str, Any]) -> list[str]:
         "input_tokens_details",
         "output_tokens_details",
     )
-    has_audio = any(optional(usage, field, "audio_tokens") for field in details)
-    return ["audio"] if has_audio else []
+    made_of_images = ("completion_tokens_details", "input_tokens_details", "output_tokens_details")
+    found = {
+        "audio": any(optional(usage, field, "audio_tokens") for field in details),
+        "image": any(optional(usage, field, "image_tokens") for field in made_of_images),
+    }
+    return [name for name, is_in in found.items() if is_in]
 
 
 def _anthropic(usage: Mapping[str, Any]) -> list[str]:
@@ -79,15 +83,20 @@ def _anthropic(usage: Mapping[str, Any]) -> list[str]:
 
 
 def _google(usage: Mapping[str, Any]) -> list[str]:
-    has_audio = any(
-        str(part.get("modality")).upper().endswith("AUDIO")
+    # An image that is sent costs what text does; one that is made is dearer.
+    found = {"audio": _has(usage, "AUDIO"), "image": _has(usage, "IMAGE", of="candidates")}
+    return [name for name, is_in in found.items() if is_in]
+
+
+def _has(usage: Mapping[str, Any], modality: str, of: str = "") -> bool:
+    return any(
+        str(part.get("modality")).upper().endswith(modality)
         for name, parts in usage.items()
-        if name.endswith(("TokensDetails", "_tokens_details"))
+        if name.startswith(of) and name.endswith(("TokensDetails", "_tokens_details"))
         if isinstance(parts, Sequence)
         for part in parts
         if isinstance(part, Mapping)
     )
-    return ["audio"] if has_audio else []
 
 
 _EXTRAS: Final[dict[ProviderApi, Callable[[Mapping[str, Any]], list[str]]]] = {

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Text, bindparam, select, true
 
+from ledger.errors import InvalidArgument
 from ledger.models.base import SCHEMA
 from ledger.models.prices import ModelPrice as StoredPrice
 from ledger.models.tenancy import Provider
@@ -44,8 +45,10 @@ def price(
     `vendor_cost` that the usage states has no part in it.
 
     Nothing is booked. Raises InvalidRecord for a usage that breaks a rule, InvalidArgument for
-    a naive ``at``.
+    an ``at`` that is naive or no datetime.
     """
+    if at is not None and not isinstance(at, datetime):
+        raise InvalidArgument(f"at {at!r} is not a datetime")
     call = _call(usage, context.horizon.now)
 
     def read(rows: list[ModelPrice]) -> Priced | Unpriced:

@@ -28,8 +28,12 @@ def conflicts(
     statement: Executable,
     called: Callable[[int], str],
     parameters: Mapping[str, Any] | None = None,
+    *,
+    remedy: str = "use another request_id",
 ) -> Steps[dict[int, LedgerError]]:
     """The records, by position, whose key is stored with other content; ``called`` names them.
+
+    ``remedy`` is the way out of a conflict.
 
     Raises VanishedRecord for one that is not stored at all.
     """
@@ -37,5 +41,7 @@ def conflicts(
     for compared in (yield from execute(statement, parameters)).rows:
         if not compared.is_stored:
             raise VanishedRecord
-        found[compared.position] = ConflictingRecord(called(compared.position), compared.differing)
+        found[compared.position] = ConflictingRecord(
+            called(compared.position), compared.differing, remedy
+        )
     return found

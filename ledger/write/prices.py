@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Column, Text, select
 from sqlalchemy.dialects.postgresql import insert
 
-from ledger.errors import LedgerError, UnknownReference
+from ledger.errors import InvalidArgument, LedgerError, UnknownReference
 from ledger.models.base import SCHEMA
 from ledger.models.prices import ModelPrice as StoredPrice
 from ledger.models.tenancy import Provider
+from ledger.records.prices import ModelPrice
+from ledger.records.refusal import refusal
 from ledger.records.report import WriteReport, rejected
 from ledger.write.commands import atomically, execute
 from ledger.write.conflicts import conflicts
@@ -19,7 +21,6 @@ from ledger.write.recordset import POSITION, bound, comparison, given
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ledger.records.prices import ModelPrice
     from ledger.write.commands import Plan, Steps
 
 _PRICES: Final = StoredPrice.metadata.tables[f"{SCHEMA}.{StoredPrice.__tablename__}"]
@@ -82,8 +83,16 @@ def add_prices(prices: Iterable[ModelPrice]) -> Plan[WriteReport]:
     A price that is known already is counted as a duplicate. Rejected are a second, different
     price of the same moment, and prices of providers that the ledger does not know. Usage that
     was booked before keeps the price it was booked at.
+
+    Raises InvalidRecord for what is no ModelPrice; then none is added.
     """
-    return (yield from atomically(_added(list(prices))))
+    if isinstance(prices, ModelPrice):
+        raise InvalidArgument("one ModelPrice is no iterable of them; put it into a list")
+    said = list(prices)
+    for price in said:
+        if not isinstance(price, ModelPrice):
+            raise refusal("price", price, "is no ModelPrice")
+    return (yield from atomically(_added(said)))
 
 
 def _added(prices: Sequence[ModelPrice]) -> Steps[WriteReport]:
@@ -97,7 +106,10 @@ def _added(prices: Sequence[ModelPrice]) -> Steps[WriteReport]:
     inserted = (yield from execute(_INSERT, parameters)).count
     if inserted + len(faults) < len(prices):
         compared = yield from conflicts(
-            _COMPARE, lambda position: _called(prices[position]), parameters
+            _COMPARE,
+            lambda position: _called(prices[position]),
+            parameters,
+            remedy="let it hold from another moment on",
         )
         faults = compared | faults
     refused = [rejected(position, faults[position]) for position in sorted(faults)]

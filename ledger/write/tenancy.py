@@ -55,7 +55,9 @@ def set_tier(
             )
             if (yield from execute(stored)).rows[0][0] != multiplier:
                 raise ConflictingRecord(
-                    f"tier {name!r} from {begins.isoformat()}", ["margin_multiplier"]
+                    f"tier {name!r} from {begins.isoformat()}",
+                    ["margin_multiplier"],
+                    "let it hold from another moment on",
                 )
         return begins.astimezone(UTC)
 
@@ -109,7 +111,7 @@ def upsert_provider(
         )
         found: UUID = (yield from execute(kept.returning(Provider.id))).rows[0][0]
         if id is not None and found != id:
-            raise ConflictingRecord(f"provider {name!r}", ["id"])
+            raise ConflictingRecord(f"provider {name!r}", ["id"], "leave the id out")
         return found
 
     return (yield from _upserting("provider", external_id, steps()))
@@ -139,7 +141,8 @@ def _upserting(what: str, external_id: str | None, steps: Steps[UUID]) -> Plan[U
     except Exception as error:
         if not is_collision(error):
             raise
-        raise ConflictingRecord(f"{what} of external_id {external_id!r}", ["id"]) from error
+        named = f"{what} of external_id {external_id!r}"
+        raise ConflictingRecord(named, ["id"], "use another external_id") from error
 
 
 def _upserted(

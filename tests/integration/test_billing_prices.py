@@ -172,6 +172,18 @@ def test_a_naive_moment_is_refused(called: Books) -> None:
         called.ledger.billing.price(called.usage(), at=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
+def test_a_moment_and_prices_of_another_kind_are_refused(called: Books) -> None:
+    billing: Any = called.ledger.billing
+    with pytest.raises(InvalidArgument, match="at '2026-01-01' is not a datetime"):
+        billing.price(called.usage(), at="2026-01-01")
+    with pytest.raises(InvalidArgument, match="at '2026-01-01' is not a datetime"):
+        billing.gross_margin("1D", at="2026-01-01")
+    with pytest.raises(InvalidArgument, match="put it into a list"):
+        billing.add_prices(PRICE)
+    with pytest.raises(InvalidRecord, match="openai'}: is no ModelPrice"):
+        billing.add_prices([PRICE, {"provider": "openai"}])
+
+
 def test_a_price_is_asked_for_in_one_statement(called: Books) -> None:
     called.ledger.billing.price(called.usage())
     with sent_by_reads() as sent:

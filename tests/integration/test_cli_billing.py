@@ -107,3 +107,38 @@ def test_a_wrong_option_is_explained(
     ran = run("billing", *arguments, *at)
     assert ran.exit_code != 0
     assert words in " ".join(ran.err.replace("│", " ").split())
+
+
+def test_a_window_of_corrections_alone_is_no_empty_one(
+    seeded: Ran, ledger: Ledger, at: tuple[str, str], database_url: str
+) -> None:
+    assert seeded.exit_code == 0
+    [(user, request_id)] = sql(
+        database_url,
+        "SELECT user_id, request_id FROM ledger.token_usage_ledger"
+        " WHERE credits_deducted > 0 LIMIT 1",
+    )
+    ledger.billing.refund(user, request_id)
+    for question in ("margin", "trend", "providers"):
+        shown = succeed("billing", question, "--interval", "1H", *at)
+        assert not shown.out.startswith("No calls were booked"), question
+
+
+@pytest.mark.usefixtures("seeded")
+def test_a_trend_is_of_the_time_that_is_asked_for(at: tuple[str, str]) -> None:
+    days = {
+        asked: succeed("billing", "trend", *asked, "--json", *at).json()["items"]
+        for asked in ((), ("--interval", "7D"), ("--to", "2026-01-31"))
+    }
+    assert [len(found) for found in days.values()] == [30, 8, 30]
+    assert days["--to", "2026-01-31"][-1]["day"] == "2026-01-31"
+
+
+@pytest.mark.usefixtures("seeded")
+def test_calls_of_a_status_are_asked_for(ledger: Ledger, at: tuple[str, str]) -> None:
+    for said, status in (("failed", "failed"), ("all", None)):
+        printed = succeed("billing", "margin", *ASKED, "--status", said, "--json", *at).json()
+        found = ledger.billing.gross_margin(WINDOW, status=status)  # type: ignore[arg-type]
+        assert printed == found.to_dict()
+    refused = run("billing", "margin", *ASKED, "--status", "done", *at)
+    assert "status 'done' is none of success, failed, cancelled" in refused.err

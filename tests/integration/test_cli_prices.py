@@ -115,14 +115,22 @@ def test_the_whole_catalogue_is_imported_and_what_is_left_out_is_told_with_reaso
     said = from_genai_prices()
     report = imported(at)
 
-    assert report["inserted"] == len(said.prices)
+    own = (PRICE.provider, PRICE.model, PRICE.service_tier)
+    added = [
+        price
+        for price in said.prices
+        if (price.provider, price.model, price.service_tier) != own
+        or price.effective_from < PRICE.effective_from
+    ]
+    assert report["inserted"] == len(added)
+    assert report["overruled"] == len(said.prices) - len(added)
     assert report["left_out"] == [each.to_dict() for each in said.left_out]
     assert report["source"] == said.prices[0].source
     recorded = books.ledger.billing.model_prices()
-    assert {replace(price, id=None) for price in recorded} == {*said.prices, PRICE}
+    assert {replace(price, id=None) for price in recorded} == {*added, PRICE}
     # And the same again is all known, batch by batch.
     again = imported(at)
-    assert (again["inserted"], again["known"]) == (0, len(said.prices))
+    assert (again["inserted"], again["known"]) == (0, len(added))
 
 
 def test_an_import_makes_calls_of_its_models_priced(books: Books, at: tuple[str, str]) -> None:
@@ -336,6 +344,57 @@ def test_a_price_of_one_s_own_is_never_replaced_by_the_catalogue_s(
     found = books.ledger.billing.price(quote)
     assert isinstance(found, Priced)
     assert replace(found.price, id=None) == own
+
+
+SIZES = TieredPrices(base=Decimal(3), tiers=[Tier(start=1_000, price=Decimal(4))])
+
+
+@pytest.mark.parametrize(
+    "theirs, overruled",
+    [
+        (rates(input_mtok=SIZES), 2),
+        (dated((date(1970, 1, 1), rates()), (NOW.date(), rates(input_mtok=Decimal(3)))), 1),
+    ],
+    ids=["other sizes", "another day"],
+)
+def test_the_catalogue_adds_nothing_that_would_end_a_price_of_one_s_own(
+    books: Books, at: tuple[str, str], catalogue: Catalogue, theirs: Any, overruled: int
+) -> None:
+    own = replace(OWN, effective_from=NOW - timedelta(days=9))
+    books.ledger.tenancy.upsert_provider("acme")
+    books.ledger.billing.add_prices([own])
+    catalogue(model(prices=theirs))
+    for inserted in (2 - overruled, 0):
+        report = imported(at)
+        assert (report["inserted"], report["overruled"]) == (inserted, overruled)
+        assert report["conflicting"] == []
+    quote = {"provider": "acme", "model": "wise", "input_tokens": 1_000_000}
+    found = books.ledger.billing.price(quote)
+    assert isinstance(found, Priced)
+    assert replace(found.price, id=None) == own
+    assert "left out, of what you price yourself" in succeed("prices", "import", *at).out
+
+
+def test_what_waited_for_a_price_is_repriced_from_the_command_line(
+    books: Books, at: tuple[str, str], catalogue: Catalogue
+) -> None:
+    books.ledger.tenancy.upsert_provider("acme")
+    call = books.usage(provider="acme", model="wise")
+    books.ledger.billing.record_usage(call)
+    catalogue(model())
+    imported(at)
+    waiting = succeed("prices", "unpriced", *at)
+    since = call.created_at.strftime("%Y-%m-%d")
+    assert f"ledger prices reprice --from {since}" in waiting.err
+
+    shown = succeed("prices", "reprice", "--from", since, *at)
+    assert "1 call looked at; 1 difference would be booked, 1 of calls that had no" in shown.out
+    assert "--book" in shown.err
+    booked = succeed("prices", "reprice", "--from", since, "--book", "--json", *at).json()
+    assert (booked["booked"], booked["newly_priced"]) == (1, 1)
+    again = succeed("prices", "reprice", "--from", since, "--book", *at)
+    assert "1 call looked at; 0 differences were booked" in again.out
+    assert "No call waits for a price." in succeed("prices", "unpriced", *at).out
 
 
 def test_a_context_size_that_the_catalogue_tells_apart_no_more_ends_from_now_on(

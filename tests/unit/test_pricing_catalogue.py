@@ -554,8 +554,12 @@ def test_a_file_can_withdraw_a_price(read: Any, write: Any) -> None:
         ({"input_usd_per_million": "inf"}, "input_usd_per_million 'inf': input should be a finite"),
         ({"input_usd_per_million": "2;5"}, "input_usd_per_million '2;5': input should be a valid"),
         ({"input_usd_per_million": "1E-13"}, "input_usd_per_million Decimal('1E-13'): not an am"),
-        ({"effective_from": "2026-03-01"}, "effective_from datetime.datetime(2026, 3, 1, 0, 0): h"),
-        ({"effective_from": "soon"}, "effective_from 'soon': input should be a valid datetime"),
+        ({"effective_from": "2026-03-01T00:00"}, "effective_from datetime.datetime(2026, 3, 1,"),
+        *(
+            ({"effective_from": wrong}, f"effective_from '{wrong}': is no time with a zone, such")
+            for wrong in ("2026-03-01", "soon", "20260301", "46082", "2026")
+        ),
+        ({"input_usd_per_million": "1_0"}, "input_usd_per_million '1_0': is no number"),
         ({"context_tokens_from": "-1"}, "context_tokens_from -1: not a whole number"),
         ({"context_tokens_from": "1.5"}, "context_tokens_from '1.5': input should be a valid int"),
         ({"is_withdrawn": "perhaps"}, "is_withdrawn 'perhaps': input should be a valid boolean"),

@@ -306,6 +306,21 @@ def test_a_tier_that_an_sdk_has_as_an_enumeration_is_read() -> None:
     assert service_tier_of("google", usage) == "priority"
 
 
+def test_images_that_are_made_are_a_tier_of_their_own() -> None:
+    made = {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
+    assert service_tier_of("google", made) == "standard+image"
+    sent = {"promptTokensDetails": [{"modality": "IMAGE", "tokenCount": 258}]}
+    assert service_tier_of("google", sent) == "standard"
+    drawn = {"input_tokens": 1, "output_tokens_details": {"image_tokens": 1056}}
+    assert service_tier_of("openai", drawn) == "standard+image"
+
+
+def test_iterations_that_are_no_list_are_refused() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1, "iterations": 5}
+    with pytest.raises(InvalidRecord, match="iterations 5: not a list"):
+        tokens_of("anthropic", usage)
+
+
 def test_details_that_are_no_list_say_nothing_of_audio() -> None:
     assert service_tier_of("google", {"promptTokensDetails": None}) == "standard"
 
