@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,46 +10,22 @@ import typer
 from ledger.cli.console import busy, hint, say_json
 from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING
-from ledger.cli.price_plan import Difference, PricePlan, planned
+from ledger.cli.price_plan import PricePlan, planned
+from ledger.cli.price_report import PriceImport
 from ledger.cli.price_sources import GENAI, Source, read
 from ledger.cli.price_words import say_import
 from ledger.cli.questions import JSON
 from ledger.errors import InvalidArgument
-from ledger.records.plain import Record
-from ledger.records.report import Rejected, WriteReport
+from ledger.records.report import WriteReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ledger.pricing.genai_models import LeftOut
     from ledger.records.prices import ModelPrice
     from ledger.repositories.ledger import Ledger
 
 BATCH: Final = 1_000
 """So that an import of thousands holds no transaction for long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceImport(Record):
-    """What an import did, or on a dry run would do."""
-
-    source: str
-    is_dry_run: bool
-    inserted: int
-    known: int
-    overruled: int
-    """Prices of the catalogue for what you price yourself: yours stay."""
-    new_providers: tuple[str, ...]
-    """Names that were made known for these prices."""
-    from_now: tuple[Difference, ...]
-    """Of the inserted: what the catalogue has changed, from now on."""
-    kept: tuple[Difference, ...]
-    """What is said otherwise than recorded, of the past or by somebody else, and stays so."""
-    conflicting: tuple[Difference, ...]
-    """What is said otherwise than recorded, and waits for a decision."""
-    rejected: tuple[Rejected, ...]
-    """What another import got ahead of."""
-    left_out: tuple[LeftOut, ...]
 
 
 def import_(  # noqa: PLR0913 - options

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ledger.cli.price_import import PriceImport
     from ledger.cli.price_plan import Difference
+    from ledger.cli.price_report import PriceImport
     from ledger.pricing.genai_models import LeftOut
     from ledger.records.billing import UnpricedUsage
     from ledger.records.prices import ModelPrice

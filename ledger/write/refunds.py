@@ -113,7 +113,7 @@ def _steps(
         attributes=attributes,
     )
     if not (yield from execute(INSERT, bound([row]))).count:
-        # A call with this request_id came in since; or a REPEATABLE READ that does not see it.
+        # A call with this request_id came in since: calls are booked without waiting.
         raise ConflictingRecord(f"request_id {refund_id!r} of user {user_id}", ["kind"])
     return _told(row, is_duplicate=False)
 
