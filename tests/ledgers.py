@@ -35,13 +35,14 @@ INSERT INTO ledger.token_usage_ledger (user_id, id, request_id, kind, adjusts_id
   pricing_status, vendor_cost, margin_multiplier, credit_value_usd, credits_deducted, charge_usd,
   gross_margin_usd, created_at, attributes)
 SELECT user_id, (substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || substr(id::text, 14))::uuid,
-  'of ' || request_id, CASE WHEN number % 2 = 0 THEN 'refund' ELSE 'adjustment' END, id, created_at,
+  'of ' || request_id, CASE WHEN number = 2 THEN 'refund' ELSE 'adjustment' END, id, created_at,
   provider_id, model_id, project_id, status, tier, service_tier, 0, 0, 0, 0, 0, usage_source,
   'stated', cost, 1.5, 0.01, number - 3, (number - 3) * 0.01, (number - 3) * 0.01 - cost, at, '{}'
 FROM (
   SELECT *, lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS hex
   FROM (
-    SELECT *, created_at + number * INTERVAL '20 hours' AS at, (number - 4) * 0.000123456789 AS cost
+    SELECT *, created_at + number * INTERVAL '20 hours' AS at, CASE WHEN number = 2 THEN 0
+      ELSE (number - 4) * 0.000123456789 END AS cost
     FROM (SELECT *, (row_number() OVER (ORDER BY created_at))::int % 9 AS number
           FROM ledger.token_usage_ledger) AS numbered WHERE number % 3 > 0
   ) AS moved

@@ -97,7 +97,9 @@ def trend(database: Database, question: BillingQuestion, timezone: Zone = "UTC")
 
 
 def distribution(database: Database, question: BillingQuestion) -> None:
-    """How what single calls cost is spread."""
+    """How what single calls cost is spread; corrections are no part of it."""
+    if question.restated:
+        raise typer.BadParameter("--restated says when corrections count, which here they never do")
     window, at = question.asked()
     with database.ledger() as ledger:
         found = ledger.billing.cost_distribution(window, at=at, **question.filters)

@@ -12,7 +12,7 @@ from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING
 from ledger.cli.price_plan import PricePlan, planned
 from ledger.cli.price_report import PriceImport
-from ledger.cli.price_sources import GENAI, Source, read
+from ledger.cli.price_sources import GENAI, Source, called_otherwise, read
 from ledger.cli.price_words import say_import
 from ledger.cli.questions import JSON
 from ledger.errors import InvalidArgument
@@ -51,6 +51,15 @@ def import_(  # noqa: PLR0913 - options
             " Repeatable.",
         ),
     ] = None,
+    called: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="NAME=YOURS",
+            help="A provider of the catalogue that calls are recorded of by another name."
+            " Repeatable.",
+        ),
+    ] = None,
     from_now: Annotated[
         bool,
         typer.Option(
@@ -77,7 +86,13 @@ def import_(  # noqa: PLR0913 - options
     with database.ledger() as ledger:
         with busy("Reading prices"):
             recorded = ledger.billing.model_prices()
-            found = read(source, ledger, recorded, text_only=text_only or [])
+            found = read(
+                source,
+                ledger,
+                recorded,
+                text_only=text_only or [],
+                called=called_otherwise(called or []),
+            )
         found = found.of_providers(provider or [])
         plan = planned(found.prices, recorded, origin=found.origin, now=datetime.now(UTC))
         new = [*plan.new, *(change.said for change in plan.changes if from_now)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +11,7 @@ from ledger.pricing.catalogue import from_csv, from_json
 from ledger.pricing.genai import from_genai_prices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ledger.pricing.genai_models import LeftOut
     from ledger.records.prices import ModelPrice
@@ -53,25 +53,50 @@ class Source:
         )
 
 
+def called_otherwise(pairs: Iterable[str]) -> dict[str, str]:
+    """The names of a catalogue's providers in the ledger, of pairs such as google=gcp.gemini.
+
+    Raises InvalidArgument for what is no such pair.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        theirs, _, ours = pair.partition("=")
+        if not theirs or not ours:
+            raise InvalidArgument(f"--as {pair!r} is not two names, such as google=gcp.gemini")
+        found[theirs] = ours
+    return found
+
+
 def read(
-    named: str, ledger: Ledger, recorded: Iterable[ModelPrice], *, text_only: Sequence[str]
+    named: str,
+    ledger: Ledger,
+    recorded: Iterable[ModelPrice],
+    *,
+    text_only: Sequence[str],
+    called: Mapping[str, str],
 ) -> Source:
     """The prices of `genai` or of a file, by how its name ends.
 
+    ``called`` has the catalogue's providers that the ledger knows by another name.
     Names that the catalogue knows by a pattern alone are found where they were met: in calls
     that wait for a price, and in prices of an earlier import, which are to be kept up to date.
 
     Raises InvalidArgument, InvalidRecord, CatalogueUnavailable.
     """
     if named != GENAI:
-        if text_only:
-            raise InvalidArgument("--text-only is about the catalogue, and a file says what it is")
+        if text_only or called:
+            option = "--text-only" if text_only else "--as"
+            raise InvalidArgument(f"{option} is about the catalogue, and a file says what it is")
         return _of_file(Path(named))
     waiting = {(each.provider, each.model) for each in ledger.billing.unpriced_usage(limit=None)}
     imported = {
         (price.provider, price.model) for price in recorded if price.source.startswith(_ORIGIN)
     }
-    found = from_genai_prices(names=waiting | imported, text_only=text_only)
+    theirs = {ours: name for name, ours in called.items()}
+    met = {(theirs.get(provider, provider), model) for provider, model in waiting | imported}
+    found = from_genai_prices(names=met, text_only=text_only)
+    providers = {price.provider for price in found.prices}
+    _require_providers(called, providers | {each.provider for each in found.left_out})
     known = {price.model for price in found.prices} | {each.model for each in found.left_out}
     for model in text_only:
         if model not in known:
@@ -79,9 +104,24 @@ def read(
     return Source(
         name=next((price.source for price in found.prices), _ORIGIN.strip()),
         origin=_ORIGIN,
-        prices=found.prices,
-        left_out=found.left_out,
+        prices=[
+            replace(price, provider=called.get(price.provider, price.provider))
+            for price in found.prices
+        ],
+        left_out=[
+            replace(each, provider=called.get(each.provider, each.provider))
+            for each in found.left_out
+        ],
     )
+
+
+def _require_providers(named: Iterable[str], known: set[str]) -> None:
+    for provider in named:
+        if provider not in known:
+            raise InvalidArgument(
+                f"--as {provider!r}: the catalogue has no such provider; it has"
+                f" {', '.join(sorted(known))}"
+            )
 
 
 def _of_file(path: Path) -> Source:

@@ -76,6 +76,7 @@ def unpriced(
     window = None if since is None else window_between(since, until)
     with database.ledger() as ledger:
         waiting = ledger.billing.unpriced_usage(window, limit=limit)
+        priced = {price.provider for price in ledger.billing.model_prices()} if waiting else set()
     if as_json:
         say_json([each.to_dict() for each in waiting])
     elif not waiting:
@@ -85,6 +86,10 @@ def unpriced(
         out().print(unpriced_table(waiting))
         say(f"{counted(calls, 'call')} without a price.")
         hint("Prices come with: ledger prices import")
+        if strangers := sorted({each.provider for each in waiting} - priced):
+            few = printable(", ".join(strangers[:3]))
+            hint(f"Nothing is priced of {few}. Where the catalogue has another name for one:")
+            hint(f"  ledger prices import --as google={printable(strangers[0])}")
         first = min(each.first_created_at for each in waiting)
         hint(f"Calls of before get theirs with: ledger prices reprice --from {first:%Y-%m-%d}")
 

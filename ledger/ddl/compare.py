@@ -138,6 +138,12 @@ _TRIGGERS = text(
     " ORDER BY 1, 2"
 )
 _OF_TIMESCALE = "ts_insert_blocker"
+_NOT_ENFORCED = text(
+    "SELECT DISTINCT conrelid::regclass::text, conname FROM pg_trigger"
+    " JOIN pg_constraint c ON c.oid = tgconstraint"
+    " WHERE connamespace = to_regnamespace('ledger') AND contype = 'f' AND tgisinternal"
+    " AND tgenabled IN ('D', 'R') ORDER BY 1, 2"
+)
 
 
 def _trigger_names() -> set[str]:
@@ -175,6 +181,11 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
             )
         elif name not in declared:
             yield Difference(object=name, problem="nobody declared this relation")
+    for table, name in connection.execute(_NOT_ENFORCED):
+        yield Difference(
+            object=table,
+            problem=f"the foreign key {name} is not enforced, as its triggers are disabled",
+        )
     expected = _trigger_names()
     for table, trigger in connection.execute(_TRIGGERS):
         if trigger in expected:

@@ -31,6 +31,11 @@ def usage_checks() -> tuple[CheckConstraint, ...]:
             f" AND ({_IS_USAGE}) = (adjusts_created_at IS NULL)",
             name="adjusts",
         ),
+        CheckConstraint("adjusts_id <> id", name="adjusts_another"),
+        CheckConstraint(f"{_IS_USAGE} OR pricing_status <> 'unpriced'", name="corrected_amounts"),
+        CheckConstraint(
+            "kind <> 'refund' OR (vendor_cost = 0 AND credits_deducted <= 0)", name="refund"
+        ),
         CheckConstraint("status IN ('success', 'failed', 'cancelled')", name="status"),
         CheckConstraint("usage_source IN ('provider', 'estimated')", name="usage_source"),
         CheckConstraint(

@@ -84,9 +84,10 @@ def _prices(rows: Iterator[tuple[int, dict[str, Any]]]) -> list[ModelPrice]:
     try:
         for line, row in rows:
             price = _model_price(line, row)
-            if (other := lines.setdefault(price.key, line)) != line:
-                rule = f"has a price for the same moment in line {other}; leave one out"
+            if price.key in lines:
+                rule = f"has a price for the same moment in line {lines[price.key]}; leave one out"
                 raise InvalidRecord(f"line {line}: {refusal('model', price.model, rule)}")
+            lines[price.key] = line
             prices.append(price)
     except ArithmeticError:
         after = f"after line {max(lines.values(), default=0)}"

@@ -121,7 +121,7 @@ def ask_users(  # noqa: PLR0913 - what makes a query up
 
 
 def _require_count(limit: object) -> None:
-    if not isinstance(limit, int) or not 1 <= limit <= GREATEST_COUNT:
+    if type(limit) is not int or not 1 <= limit <= GREATEST_COUNT:
         raise InvalidArgument(f"limit {limit!r} is not a whole number of at least 1")
 
 

@@ -176,7 +176,7 @@ def _counted(statement: Insert) -> Executable:
 def _multiplier(given: Decimal | int | str) -> Decimal:
     try:
         multiplier = Decimal(given)
-    except ArithmeticError:
+    except (ArithmeticError, TypeError, ValueError):
         multiplier = Decimal("NaN")
     number = scaled(multiplier, _DECIMALS, _DIGITS)
     if number is None or number < 0:

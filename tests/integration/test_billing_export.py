@@ -115,8 +115,9 @@ CORRECTIONS: Final = f"""
 INSERT INTO ledger.token_usage_ledger
 SELECT user_id, {ID}, request_id || '#' || n, CASE WHEN n % 2 = 0 THEN 'refund' ELSE 'adjustment'
   END, id, created_at, provider_id, model_id, operation, project_id, status, tier, service_tier,
-  0, 0, 0, 0, 0, usage_source, NULL, 'stated', NULL, NULL, -vendor_cost, margin_multiplier,
-  credit_value_usd, -credits_deducted, -charge_usd, -gross_margin_usd, at, recorded_at, attributes
+  0, 0, 0, 0, 0, usage_source, NULL, 'stated', NULL, NULL, n % 2 * -vendor_cost,
+  margin_multiplier, credit_value_usd, -credits_deducted, -charge_usd,
+  n % 2 * vendor_cost - charge_usd, at, recorded_at, attributes
 FROM (SELECT row_number() OVER (ORDER BY created_at) AS n, created_at + interval '1 day' AS at, *
   FROM ledger.token_usage_ledger WHERE pricing_status = 'stated'
   ORDER BY created_at LIMIT {CORRECTED}) AS made"""

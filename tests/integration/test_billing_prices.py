@@ -32,7 +32,7 @@ INSERT INTO ledger.token_usage_ledger (user_id, id, request_id, kind, adjusts_id
   credits_deducted, charge_usd, gross_margin_usd, created_at, attributes)
 SELECT user_id, (substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || substr(id::text, 14))::uuid,
   '{kind} of ' || request_id, '{kind}', id, created_at, provider_id, model_id, status, tier,
-  service_tier, 0, 0, 0, 0, 0, usage_source, '{pricing}', {reason}, {cost}, 1.5, 0.01, {credits},
+  service_tier, 0, 0, 0, 0, 0, usage_source, 'stated', NULL, {cost}, 1.5, 0.01, {credits},
   {credits} * 0.01, {credits} * 0.01 - {cost}, at, '{{}}'
 FROM (
   SELECT *, lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') AS hex
@@ -60,11 +60,11 @@ def called(database_url: str) -> Iterator[Books]:
         yield books
 
 
-def correct(books: Books, request_id: str, *, kind: str, is_priced: bool) -> None:
+def correct(books: Books, request_id: str, *, kind: str) -> None:
     """Book a correction of the call."""
-    pricing = ("stated", "NULL", "0.001", "1") if is_priced else ("unpriced", "'x'", "NULL", "NULL")
-    words = dict(zip(("pricing", "reason", "cost", "credits"), pricing, strict=True))
-    sql(books.url, PRICE_THEM.format(kind=kind, request_id=request_id, **words))
+    cost, credits_ = ("0.001", "1") if kind == "adjustment" else ("0", "0")
+    words = {"kind": kind, "request_id": request_id, "cost": cost, "credits": credits_}
+    sql(books.url, PRICE_THEM.format(**words))
 
 
 def priced(found: Priced | Unpriced) -> Priced:
@@ -310,15 +310,14 @@ def test_token_sums_beyond_bigint_are_told(called: Books) -> None:
 
 
 def test_a_call_that_an_adjustment_has_priced_waits_no_more(called: Books) -> None:
-    for request_id in ("a", "b", "c", "d"):
+    for request_id in ("a", "b", "c"):
         called.ledger.billing.record_usage(called.usage(request_id, model="gpt-5"))
-    assert waiting(called)[0].requests == 4
-    correct(called, "a", kind="adjustment", is_priced=True)
     assert waiting(called)[0].requests == 3
-    # Neither what was given back nor a correction without a price says what the call cost.
-    correct(called, "b", kind="refund", is_priced=True)
-    correct(called, "c", kind="adjustment", is_priced=False)
-    assert [each.requests for each in waiting(called)] == [3]
+    correct(called, "a", kind="adjustment")
+    assert waiting(called)[0].requests == 2
+    # What was given back does not say what the call cost.
+    correct(called, "b", kind="refund")
+    assert [each.requests for each in waiting(called)] == [2]
 
 
 def test_a_window_has_the_calls_that_were_made_in_it(books: Books) -> None:

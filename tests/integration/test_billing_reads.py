@@ -243,3 +243,12 @@ def test_an_empty_window_is_zeros(ledger: Ledger) -> None:
 def test_a_wrong_argument_is_named(filled_url: str, wrong: dict[str, Any], words: str) -> None:
     with Ledger.connect(filled_url) as ledger, pytest.raises(InvalidArgument, match=words):
         ledger.billing.gross_margin(**{"window": "1D", **wrong})
+
+
+@pytest.mark.parametrize("limit", [0, True, 1.5, "5", 2**63])
+def test_a_limit_that_is_no_count_is_named(filled_url: str, limit: Any) -> None:
+    with (
+        Ledger.connect(filled_url) as ledger,
+        pytest.raises(InvalidArgument, match=f"limit {limit!r} is not a whole number"),
+    ):
+        ledger.billing.user_costs("1D", limit)

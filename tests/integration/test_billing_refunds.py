@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -248,3 +249,44 @@ def test_who_sees_what_was_charged_gives_it_back(called: Books) -> None:
             ledger.billing.refund(called.user, "a")
         with Ledger.connect(roles.granted("service").url) as ledger:
             assert ledger.billing.refund(called.user, "a").credits_deducted == -9
+
+
+FORGED = """
+INSERT INTO ledger.token_usage_ledger
+SELECT (jsonb_populate_record(call, jsonb_build_object('id', forged.id, 'request_id', 'forged',
+  'kind', 'refund', 'adjusts_id', call.id, 'adjusts_created_at', call.created_at, 'input_tokens',
+  0, 'output_tokens', 0, 'cache_read_tokens', 0, 'pricing_status', 'stated', 'price_id', NULL)
+  || '{}')).*
+FROM ledger.token_usage_ledger call, LATERAL (SELECT overlay(gen_random_uuid()::text
+  PLACING left(call.id::text, 18) FROM 1)::uuid AS id) forged WHERE request_id = 'a'
+"""
+EARNED = {"vendor_cost": 0, "credits_deducted": 5, "charge_usd": 0.05, "gross_margin_usd": 0.05}
+CHEAP = {"vendor_cost": -9, "credits_deducted": 0, "charge_usd": 0, "gross_margin_usd": 9}
+UNPRICED = {
+    **dict.fromkeys(CHEAP),
+    "kind": "adjustment",
+    "pricing_status": "unpriced",
+    "unpriced_reason": "unknown_model",
+}
+
+
+@pytest.mark.parametrize(
+    "forged, rule",
+    [(EARNED, "refund"), (CHEAP, "refund"), (UNPRICED, "corrected_amounts")],
+    ids=["a charge", "a cost", "no amounts"],
+)
+def test_a_correction_that_is_none_is_refused(
+    called: Books, forged: dict[str, Any], rule: str
+) -> None:
+    with pytest.raises(Exception, match=f"token_usage_ledger_{rule}_check"):
+        sql(called.url, FORGED.replace("{}", json.dumps(forged)))
+
+
+def test_an_adjustment_of_a_refunded_call_that_changes_its_charge_is_found(called: Books) -> None:
+    called.ledger.billing.refund(called.user, "a")
+    more = {**EARNED, "kind": "adjustment", "credits_deducted": 700, "charge_usd": 7}
+    sql(called.url, FORGED.replace("{}", json.dumps({**more, "gross_margin_usd": 7})))
+    [found] = called.ledger.billing.reconcile(WINDOW).charges.differences.first
+    assert (found.kind, found.what) == ("adjusted", "credits_deducted")
+    assert found.stored == 709
+    assert found.expected == 9

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from ledger import Window
 from ledger.ddl import migrate
 from ledger.ddl.warnings import MOST_UNFOLDED
 from tests.databases import Target
 from tests.integration.test_check import Drift, drift, expect
-from tests.ledgers import books_at
+from tests.ledgers import NOW, books_at
 from tests.roles import roles_of
-from tests.writers import sql
+from tests.writers import sql, superuser
 
 pytestmark = pytest.mark.per_storage
 
@@ -133,3 +136,18 @@ def test_a_role_that_may_not_compare_is_told_who_does(database_url: str) -> None
         found = migrate.check(roles.granted("auditor").url)
     assert found
     assert all("check as the ledger's owner: permission denied" in str(each) for each in found)
+
+
+def test_foreign_keys_that_nobody_enforces_are_found_and_what_they_let_go_too(
+    database_url: str,
+) -> None:
+    with books_at(database_url) as books:
+        books.ledger.billing.record_usage(books.usage())
+        with superuser(database_url) as owner:
+            owner.execute(b"ALTER TABLE ledger.users DISABLE TRIGGER ALL")
+            owner.execute(b"DELETE FROM ledger.users")
+        found = [str(each) for each in migrate.check(database_url)]
+        assert any("token_usage_ledger_user_id_fkey is not enforced" in each for each in found)
+        window = Window(start=NOW - timedelta(days=1), end=NOW)
+        [difference] = books.ledger.billing.reconcile(window).charges.differences.first
+        assert (difference.what, difference.stored) == ("user_id", str(books.user))

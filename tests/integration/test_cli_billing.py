@@ -142,3 +142,10 @@ def test_calls_of_a_status_are_asked_for(ledger: Ledger, at: tuple[str, str]) ->
         assert printed == found.to_dict()
     refused = run("billing", "margin", *ASKED, "--status", "done", *at)
     assert "status 'done' is none of success, failed, cancelled" in refused.err
+
+
+def test_corrections_are_no_part_of_a_distribution(at: tuple[str, str]) -> None:
+    assert (
+        "--restated says when corrections count"
+        in run("billing", "distribution", "--restated", *at).err
+    )

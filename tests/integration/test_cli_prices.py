@@ -375,6 +375,24 @@ def test_the_catalogue_adds_nothing_that_would_end_a_price_of_one_s_own(
     assert "left out, of what you price yourself" in succeed("prices", "import", *at).out
 
 
+def test_a_provider_that_is_called_otherwise_is_priced_under_its_name(
+    books: Books, at: tuple[str, str], catalogue: Catalogue
+) -> None:
+    books.ledger.tenancy.upsert_provider("umbrella")
+    books.ledger.billing.record_usage(books.usage(provider="umbrella", model="wise-2026"))
+    catalogue(model(match=ClauseStartsWith("wise")))
+    assert "--as google=umbrella" in succeed("prices", "unpriced", *at).err
+
+    report = imported(at, "--as", "acme=umbrella", "--provider", "umbrella")
+    assert report["inserted"] > 0
+    quote = {"provider": "umbrella", "model": "wise-2026", "input_tokens": 1}
+    assert isinstance(books.ledger.billing.price(quote), Priced)
+    assert imported(at, "--as", "acme=umbrella")["inserted"] == 0
+
+    for wrong, told in (("acme", "is not two names"), ("nobody=x", "no such provider; it has")):
+        assert told in run("prices", "import", "--as", wrong, *at).err
+
+
 def test_what_waited_for_a_price_is_repriced_from_the_command_line(
     books: Books, at: tuple[str, str], catalogue: Catalogue
 ) -> None:

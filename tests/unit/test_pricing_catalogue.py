@@ -669,6 +669,12 @@ def test_json_of_another_shape_is_refused_by_line(text: str, told: str) -> None:
     assert refused(from_json, io.StringIO(text)).startswith(told)
 
 
+def test_two_prices_of_one_moment_are_refused_on_one_line_of_json_too() -> None:
+    price = {**LEAST, "effective_from": "2026-04-01T00:00:00Z"}
+    with pytest.raises(InvalidRecord, match="has a price for the same moment in line 1"):
+        from_json(io.StringIO(json.dumps([price, price])))
+
+
 def test_numbers_in_json_are_taken_as_they_are_written() -> None:
     text = json.dumps([LEAST]).replace('"0.1"', "0.100000000001")
     (price,) = from_json(io.StringIO(text))

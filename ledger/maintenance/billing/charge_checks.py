@@ -75,6 +75,9 @@ _OF_CHARGE: Final = (
     _amount("gross_margin_usd", "gross_margin_usd", "charge_usd - vendor_cost", "true"),
 )
 OF_CALLS: Final = (
+    # Without foreign keys, as a restore may leave it, they could be gone.
+    Check(what="user_id", stored="user_id", expected="NULL", is_wrong="NOT has_user"),
+    Check(what="provider_id", stored="provider_id", expected="NULL", is_wrong="NOT has_provider"),
     *_OF_PRICE,
     _amount("vendor_cost", "vendor_cost", "own_cost", "(has_price OR pricing_status <> 'priced')"),
     _amount("credits_deducted", "credits_deducted", "own_credits", "true"),
@@ -86,13 +89,7 @@ OF_CALLS: Final = (
         "is_adjusted AND (has_new_price OR stated_cost IS NOT NULL)",
         "'adjusted'",
     ),
-    _amount(
-        "credits_deducted",
-        "whole_credits",
-        "adjusted_credits",
-        "is_adjusted AND NOT is_refunded",
-        "'adjusted'",
-    ),
+    _amount("credits_deducted", "whole_credits", "adjusted_credits", "is_adjusted", "'adjusted'"),
     Check(
         what="credits_deducted",
         stored="net_credits",

@@ -94,14 +94,19 @@ _STATEMENT: Final = f"""WITH calls AS NOT MATERIALIZED (
 {_calls()}),
 corrections AS NOT MATERIALIZED (SELECT * FROM ledger.token_usage_ledger
 WHERE kind <> 'usage' AND {_IN_WINDOW.format(moment="adjusts_created_at")}),
+refunded AS (
+SELECT user_id, adjusts_id, sum(credits_deducted) AS credits_deducted,
+  min(ARRAY[created_at, recorded_at]) AS since
+FROM corrections WHERE kind = 'refund' GROUP BY user_id, adjusts_id),
 adjusted AS (
 SELECT user_id, adjusts_id, sum(vendor_cost) AS vendor_cost, sum(charge_usd) AS charge_usd,
-  sum(credits_deducted) AS credits_deducted, sum(gross_margin_usd) AS gross_margin_usd,
+  sum(c.credits_deducted) AS credits_deducted, sum(gross_margin_usd) AS gross_margin_usd,
+  -- A refunded call keeps its charge: what it costs by then is what is charged for.
+  sum(vendor_cost) FILTER (WHERE since IS NULL OR ARRAY[created_at, recorded_at] < since)
+    AS charged_cost,
   {_LAST.format("price_id")}, {_LAST.format("margin_multiplier")}
-FROM corrections WHERE kind = 'adjustment' GROUP BY user_id, adjusts_id),
-refunded AS (
-SELECT user_id, adjusts_id, sum(credits_deducted) AS credits_deducted
-FROM corrections WHERE kind = 'refund' GROUP BY user_id, adjusts_id),
+FROM corrections c LEFT JOIN refunded USING (user_id, adjusts_id)
+WHERE kind = 'adjustment' GROUP BY user_id, adjusts_id),
 priced_calls AS (
 SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, call.model_id,
   call.service_tier, call.pricing_status, call.price_id, call.vendor_cost, call.margin_multiplier,
@@ -109,7 +114,8 @@ SELECT call.user_id, call.request_id, call.kind, call.status, call.provider_id, 
   call.created_at, call.created_at AS made_at, call.input_tokens AS call_input_tokens,
   {PRICED_BY},
   {_units("price")} AS units,
-  refunded.user_id IS NOT NULL AS is_refunded,
+  known_user.id IS NOT NULL AS has_user, known_provider.id IS NOT NULL AS has_provider,
+  coalesce(call.vendor_cost, 0) + coalesce(adjusted.charged_cost, 0) AS charged_cost,
   coalesce(call.credits_deducted, 0) + coalesce(adjusted.credits_deducted, 0)
     + coalesce(refunded.credits_deducted, 0) AS net_credits,
   adjusted.user_id IS NOT NULL AS is_adjusted, new.id IS NOT NULL AS has_new_price,
@@ -123,6 +129,8 @@ FROM calls AS call
 LEFT JOIN ledger.model_prices AS price ON price.id = call.price_id
 LEFT JOIN adjusted ON adjusted.user_id = call.user_id AND adjusted.adjusts_id = call.id
 LEFT JOIN refunded ON refunded.user_id = call.user_id AND refunded.adjusts_id = call.id
+LEFT JOIN ledger.users AS known_user ON known_user.id = call.user_id
+LEFT JOIN ledger.providers AS known_provider ON known_provider.id = call.provider_id
 LEFT JOIN ledger.model_prices AS new ON new.id = adjusted.price_id
 OFFSET 0),
 recomputed_calls AS (
@@ -130,7 +138,7 @@ SELECT *, CASE pricing_status WHEN 'priced' THEN {_half_even("units")}
     WHEN 'stated' THEN vendor_cost END AS own_cost,
   {_fewest_credits("vendor_cost", "margin_multiplier", "credits_deducted")} AS own_credits,
   coalesce(stated_cost, {_half_even("new_units")}) AS adjusted_cost,
-  {_fewest_credits("whole_cost", "whole_multiplier", "whole_credits")} AS adjusted_credits
+  {_fewest_credits("charged_cost", "whole_multiplier", "whole_credits")} AS adjusted_credits
 FROM priced_calls OFFSET 0),
 recomputed_corrections AS (
 SELECT correction.*, correction.adjusts_created_at AS made_at, {PRICED_BY},
