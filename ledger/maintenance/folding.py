@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ledger.maintenance.connection import IsStopped
 
-MANY: Final = 1_000
+MANY: Final = 500
 """So many are worth folding: a read of the books takes 0.2 ms longer with them. Fewer wait
 until their hour is over, as each fold writes each group's row again."""
 
