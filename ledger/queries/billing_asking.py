@@ -81,7 +81,7 @@ def ask_costs(
 ) -> Query[Result]:
     """The query of calls by bins of cost; a row is a bin, its requests and a cost.
 
-    The bin NULL has no requests, and what all of them cost.
+    What all of them cost is the sum of all rows; the bin NULL has no requests.
     """
     levels = levels_of_costs(asked.columns)
     covered = cover([window.start, window.end], levels.values())

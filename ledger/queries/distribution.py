@@ -24,8 +24,8 @@ _OF_AVERAGES: Final = Context(prec=28)
 
 @exactly
 def cost_distribution(rows: Sequence[Cells], window: Window) -> CostDistribution:
-    """Of rows of a bin, its requests and a cost; the bin None has what all of them cost."""
-    cost = sum((each for number, _, each in rows if number is None and each), Decimal(0))
+    """Of rows of a bin, its requests and a cost; also the bin None has a cost."""
+    cost = sum((each for _, _, each in rows if each), Decimal(0))
     bins = {number: requests for number, requests, _ in rows if number is not None}
     requests = sum(bins.values())
     p50, p90, p95, p99 = (_percentile(bins, requests, rank) for rank in (0.5, 0.9, 0.95, 0.99))

@@ -73,7 +73,7 @@ _BIN_OF_ROW: Final[ColumnElement[int]] = literal_column(COST_BIN, SmallInteger)
 
 @lru_cache(maxsize=256)
 def costs(shape: SumsShape) -> AnySelect:
-    """Bins and their requests, and beside bin NULL what all of them cost."""
+    """Bins, their requests and a cost: of some in their bin, of the others in bin NULL."""
     parts: list[AnySelect] = []
     if shape.levels:
         has_all = {*shape.filters} <= {"status"}
@@ -85,7 +85,7 @@ def costs(shape: SumsShape) -> AnySelect:
         ]
     for some in shape.rows:
         which = and_(WHICH[some], _USAGE.c.vendor_cost.is_not(None))
-        parts += [_of_rows(shape, which), _cost_of_rows(shape, which)]
+        parts.append(_of_rows(shape, which))
     every = union_all(*parts).subquery("parts")
     return select(
         every.c[BIN],
@@ -127,7 +127,11 @@ def _of_deltas(shape: SumsShape) -> AnySelect:
 def _of_rows(shape: SumsShape, which: ColumnElement[bool]) -> AnySelect:
     times = pieces("rest")
     return (
-        select(_BIN_OF_ROW.label(BIN), func.count().label("requests"), _NO_COST)
+        select(
+            _BIN_OF_ROW.label(BIN),
+            func.count().label("requests"),
+            func.sum(_USAGE.c.vendor_cost).label("vendor_cost"),
+        )
         .select_from(times.join(_USAGE, _within(_USAGE.c.created_at, times)))
         .where(which, *conditions(shape, _USAGE))
         .group_by(_BIN_OF_ROW)
@@ -140,10 +144,6 @@ def _cost_of_days(shape: SumsShape, table: TableClause) -> AnySelect:
 
 def _cost_of_deltas(shape: SumsShape) -> AnySelect:
     return _cost(shape, _DELTAS, _DELTAS.c.hour, "whole")
-
-
-def _cost_of_rows(shape: SumsShape, which: ColumnElement[bool]) -> AnySelect:
-    return _cost(shape, _USAGE, _USAGE.c.created_at, "rest").where(which)
 
 
 def _cost(shape: SumsShape, table: Any, moment: ColumnElement[Any], name: str) -> AnySelect:  # noqa: ANN401 - a table of ours
