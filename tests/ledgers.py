@@ -51,7 +51,7 @@ FROM (
 """Corrects two calls of three, by a little of either sign, some hours later."""
 
 
-class _Awaited:
+class Awaited:
     """Each method of an asynchronous object, run to its end."""
 
     def __init__(self, target: object, runner: asyncio.Runner) -> None:
@@ -60,7 +60,7 @@ class _Awaited:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._target, name)
         if not callable(found):
-            return _Awaited(found, self._runner)
+            return Awaited(found, self._runner)
 
         def method(*args: Any, **kwargs: Any) -> Any:
             return self._runner.run(found(*args, **kwargs))
@@ -78,7 +78,7 @@ def ledger_at(url: str, kind: Kind = "called", **options: Any) -> Iterator[Ledge
         with asyncio.Runner() as runner:
             awaited = AsyncLedger.connect(url, **options)
             try:
-                yield cast("Ledger", _Awaited(awaited, runner))
+                yield cast("Ledger", Awaited(awaited, runner))
             finally:
                 runner.run(awaited.close())
 

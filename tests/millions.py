@@ -10,6 +10,7 @@ three times as long as what it traces.
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,19 @@ def _usages(url: str) -> Iterator[_Write]:
         yield lambda number: books.ledger.billing.record_usages(
             books.fields(f"r{next(numbers)}", **next(of_each)) for _ in range(number)
         )
+
+
+def written(url: str, kind: str, records: int) -> tuple[int, int, int]:
+    """How many a process of its own inserted and had rejected, and the KiB that it grew by."""
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.millions", url, kind, str(records)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    inserted, rejected, grown_kib = map(int, said.stdout.split())
+    return inserted, rejected, grown_kib
 
 
 def _write(url: str, kind: str, records: int) -> None:

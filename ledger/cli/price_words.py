@@ -37,9 +37,8 @@ def say_import(done: PriceImport) -> None:
     words += f" from {printable(done.source)}"
     say(f"{words}; {count(done.known)} were known." if done.known else f"{words}.")
     if done.new_providers:
-        few, is_new = ", ".join(done.new_providers[:NAMES_SHOWN]), len(done.new_providers)
-        more = f", and {count(is_new - NAMES_SHOWN)} more" if is_new > NAMES_SHOWN else ""
-        say(f"{counted(is_new, 'provider')} made known: {printable(few)}{more}")
+        made_known = counted(len(done.new_providers), "provider")
+        say(f"{made_known} made known: {few_of(done.new_providers)}")
     if done.overruled:
         say(f"{counted(done.overruled, 'price')} left out, of what you price yourself.")
     _say_differences(done.from_now, "of them changed in the catalogue, and hold from now on:")
@@ -53,8 +52,15 @@ def say_import(done: PriceImport) -> None:
     if done.left_out:
         say(f"Left out {counted(len(done.left_out), 'model')} and parts of models:")
         for reason, names in _by_reason(done.left_out):
-            _say_names(reason, names)
+            say(f"  {reason}: {few_of(names)}")
         hint("A model that you send text alone is taken with: --text-only MODEL")
+
+
+def few_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    few = names[:NAMES_SHOWN]
+    more = f", and {count(len(names) - len(few))} more" if len(names) > len(few) else ""
+    return f"{printable(', '.join(few))}{more}"
 
 
 def price_table(prices: Iterable[ModelPrice]) -> Table:
@@ -160,9 +166,3 @@ def _by_reason(left_out: Iterable[LeftOut]) -> list[tuple[str, list[str]]]:
         part = f" {each.part}" if each.part else ""
         reasons[reason].append(f"{each.provider} {each.model}{part}")
     return sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-
-
-def _say_names(reason: str, names: Sequence[str]) -> None:
-    few = names[:NAMES_SHOWN]
-    more = f", and {count(len(names) - len(few))} more" if len(names) > len(few) else ""
-    say(f"  {reason}: {printable(', '.join(few))}{more}")

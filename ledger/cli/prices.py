@@ -14,7 +14,7 @@ from ledger.cli.failures import FOUND_SOMETHING
 from ledger.cli.figures import counted, moment
 from ledger.cli.price_import import import_
 from ledger.cli.price_plan import in_force
-from ledger.cli.price_words import price_table, unpriced_table
+from ledger.cli.price_words import few_of, price_table, unpriced_table
 from ledger.cli.questions import JSON, Since, Until, moment_of, window_between
 from ledger.cli.repricing import reprice
 from ledger.records.plain import plain
@@ -87,8 +87,8 @@ def unpriced(
         say(f"{counted(calls, 'call')} without a price.")
         hint("Prices come with: ledger prices import")
         if strangers := sorted({each.provider for each in waiting} - priced):
-            few = printable(", ".join(strangers[:3]))
-            hint(f"Nothing is priced of {few}. Where the catalogue has another name for one:")
+            hint(f"Nothing is priced of {few_of(strangers)}.")
+            hint("Where the catalogue has another name for one:")
             hint(f"  ledger prices import --as google={printable(strangers[0])}")
         first = min(each.first_created_at for each in waiting)
         hint(f"Calls of before get theirs with: ledger prices reprice --from {first:%Y-%m-%d}")

@@ -10,9 +10,9 @@ from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.ddl import row_policies
-from ledger.ddl.declared import DECLARED
+from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.latency_functions import aggregates, latency_routines
-from ledger.ddl.objects import RowPolicy, RunningSums
+from ledger.ddl.objects import RowPolicy
 from ledger.ddl.rendering import Rendering
 from ledger.ddl.running_sums import table_names
 from ledger.ddl.search_path import trusted
@@ -37,9 +37,7 @@ _KEEPING_CATALOGUES = (
     f"INSERT, UPDATE ON {_TENANCY}",
     "INSERT ON ledger.tiers, ledger.model_prices",
 )
-_SUMS = (
-    name for target in DECLARED if isinstance(target, RunningSums) for name in table_names(target)
-)
+_SUMS = (name for sums in RUNNING_SUMS for name in table_names(sums))
 _USAGE = "SELECT ON ledger.token_usage_ledger, " + ", ".join(f"ledger.{name}" for name in _SUMS)
 _WITH_POLICIES: Final = tuple(target.name for target in DECLARED if isinstance(target, RowPolicy))
 _TABLES: Final = {

@@ -12,8 +12,8 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, MetaData, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
-from ledger.ddl.declared import DECLARED
-from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, RunningSums, TimeSeries
+from ledger.ddl.declared import DECLARED, RUNNING_SUMS
+from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, TimeSeries
 from ledger.ddl.operations import ChangeObject
 from ledger.ddl.running_sums import table_names
 from ledger.ddl.shapes import indexes_of
@@ -38,7 +38,7 @@ _MADE_BY_OBJECTS: Final = frozenset(
         "llm_metrics_1m_materialized",
         "llm_metrics_1h_materialized",
         "llm_requests_touched",
-        *(name for sums in DECLARED if isinstance(sums, RunningSums) for name in table_names(sums)),
+        *(name for sums in RUNNING_SUMS for name in table_names(sums)),
     )
 )
 

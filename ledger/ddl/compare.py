@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl import append_only, running_sums, touch_log
-from ledger.ddl.declared import DECLARED
+from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.difference import Difference
 from ledger.ddl.facts import differing
-from ledger.ddl.objects import AppendOnly, Rollup, RowPolicy, RunningSums, TimeSeries
+from ledger.ddl.objects import AppendOnly, Rollup, RowPolicy, TimeSeries
 from ledger.ddl.operations import RENDERERS
 from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trusted
 from ledger.ddl.shapes import shape_of
 from ledger.ddl.storage import recorded
 from ledger.ddl.warnings import warnings
-from ledger.errors import SchemaNotReady
+from ledger.errors import PermissionMissing, SchemaNotReady, translate
 from ledger.models.base import SCHEMA, Base
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     return problems
 
 
-_MAY_NOT: Final = "42501"
-
-
 def _not_comparable(error: DBAPIError) -> str:
     """What is wanted cannot even be made for comparison: who asks may not, or something is gone."""
     said = str(error.orig).splitlines()[0]
-    if getattr(error.orig, "sqlstate", None) == _MAY_NOT:
+    if isinstance(translate(error), PermissionMissing):
         return f"cannot be compared by this role; check as the ledger's owner: {said}"
     return f"cannot be compared, something it needs is missing or was changed: {said}"
 
@@ -155,9 +152,7 @@ def _trigger_names() -> set[str]:
             }
         elif isinstance(target, AppendOnly):
             names |= append_only.triggers(target).keys()
-        elif isinstance(target, RunningSums):
-            names.add(target.trigger)
-    return names
+    return names | {sums.trigger for sums in RUNNING_SUMS}
 
 
 def _strangers(connection: Connection) -> Iterator[Difference]:
@@ -168,7 +163,7 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
         | {t.name for t in Base.metadata.tables.values()}
     )
     declared |= {f"{rollup.name}_materialized" for rollup in rollups}
-    for sums in (target for target in DECLARED if isinstance(target, RunningSums)):
+    for sums in RUNNING_SUMS:
         declared |= set(running_sums.table_names(sums))
     declared |= {f"{t.name}_touched" for t in DECLARED if isinstance(t, TimeSeries)}
     for name, kind in connection.execute(_RELATIONS):

@@ -192,3 +192,5 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     ),
 )
 """In the order in which it is made; the retention is the default, the database holds the wish."""
+
+RUNNING_SUMS: Final = tuple(target for target in DECLARED if isinstance(target, RunningSums))

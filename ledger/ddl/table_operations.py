@@ -64,12 +64,7 @@ class DropLedgerTable(MigrateOperation):
 
 @Operations.implementation_for(DropLedgerTable)
 def _drop_table(operations: Operations, operation: DropLedgerTable) -> None:
-    context = operations.get_context()
-    allowed = is_loss_allowed(context, operation.name)
-    # Else a row that is committed between the look and the drop is lost.
-    run(context, [Step(sql=f"LOCK TABLE ledger.{operation.name} IN ACCESS EXCLUSIVE MODE")])
-    refuse_or_foresee(context, refuse_loss(operation.name, allowed=allowed))
-    run(context, [Step(sql=f"DROP TABLE ledger.{operation.name}")])
+    _drop(operations, operation.name, f"DROP TABLE ledger.{operation.name}")
 
 
 @Operations.register_operation("drop_ledger_column")
@@ -87,14 +82,21 @@ class DropLedgerColumn(MigrateOperation):
 
 @Operations.implementation_for(DropLedgerColumn)
 def _drop_column(operations: Operations, operation: DropLedgerColumn) -> None:
-    context = operations.get_context()
     table, column = operation.table, operation.column
-    run(context, [Step(sql=f"LOCK TABLE ledger.{table} IN ACCESS EXCLUSIVE MODE")])
-    refusal = refuse_loss(
+    _drop(
+        operations,
         table,
-        allowed=is_loss_allowed(context, table),
+        f"ALTER TABLE ledger.{table} DROP COLUMN {column}",
         rows=f"WHERE {column} IS NOT NULL",
         what=f"values of {column}",
     )
-    refuse_or_foresee(context, refusal)
-    run(context, [Step(sql=f"ALTER TABLE ledger.{table} DROP COLUMN {column}")])
+
+
+def _drop(operations: Operations, table: str, drop: str, **lost: str) -> None:
+    """Carry out the drop, where nothing is ``lost`` that may not be."""
+    context = operations.get_context()
+    allowed = is_loss_allowed(context, table)
+    # Else a row that is committed between the look and the drop is lost.
+    run(context, [Step(sql=f"LOCK TABLE ledger.{table} IN ACCESS EXCLUSIVE MODE")])
+    refuse_or_foresee(context, refuse_loss(table, allowed=allowed, **lost))
+    run(context, [Step(sql=drop)])

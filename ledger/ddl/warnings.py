@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from ledger.ddl.declared import DECLARED
+from ledger.ddl.declared import RUNNING_SUMS
 from ledger.ddl.difference import Difference
-from ledger.ddl.objects import RunningSums
 from ledger.models.base import SCHEMA
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ def warnings(connection: Connection) -> Iterator[Difference]:
 
 
 def _unfolded(connection: Connection) -> Iterator[Difference]:
-    for target in DECLARED:
-        if not isinstance(target, RunningSums):
-            continue
+    for target in RUNNING_SUMS:
         readable = text("SELECT has_table_privilege(to_regclass(:name), 'SELECT')")
         if not connection.scalar(readable, {"name": f"{SCHEMA}.{target.name}"}):
             continue  # a missing table is reported as such

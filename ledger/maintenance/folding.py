@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import DateTime, column, exists, func, select, table
 
-from ledger.ddl.declared import DECLARED
-from ledger.ddl.objects import RunningSums
+from ledger.ddl.declared import RUNNING_SUMS
 from ledger.models.base import SCHEMA
 
 if TYPE_CHECKING:
@@ -30,11 +29,7 @@ def _fold(name: str) -> Select[Any]:
     return select(getattr(getattr(func, SCHEMA), f"fold_{name}")())
 
 
-_STATEMENTS: Final = tuple(
-    (_is_due(target.name), _fold(target.name))
-    for target in DECLARED
-    if isinstance(target, RunningSums)
-)
+_STATEMENTS: Final = tuple((_is_due(sums.name), _fold(sums.name)) for sums in RUNNING_SUMS)
 
 
 def fold_sums(connection: Connection, is_stopped: IsStopped) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -151,3 +152,9 @@ class BookedUsage(Record):
     created_at: datetime
     is_duplicate: bool
     """Whether it was booked before; the amounts are those of that time."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], *, is_duplicate: bool) -> Self:
+        """The same of a row of the ledger, which has more than that."""
+        names = (name for name in cls.__dataclass_fields__ if name != "is_duplicate")
+        return cls(**{name: row[name] for name in names}, is_duplicate=is_duplicate)

@@ -4,25 +4,22 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from ledger.queries.usage_export import usage_export
-from ledger.repositories.export_connections import reading, reading_async, require
 from ledger.repositories.export_copy import copy_out, copy_out_async
 from ledger.repositories.export_files import destination
 from ledger.repositories.export_outlets import written_whole, written_whole_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from uuid import UUID
 
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from ledger.records.usage import Status
-    from ledger.repositories.expected import Expected
     from ledger.repositories.export_files import WhereTo
     from ledger.window import Window
 
@@ -31,10 +28,8 @@ class BillingExport:
     """What exports usage, called."""
 
     if TYPE_CHECKING:  # the repository's
-        _reading: Engine | None
-        _expected: Expected
 
-        def _transaction(self) -> AbstractContextManager[Connection]: ...
+        def _long_read(self) -> AbstractContextManager[Connection]: ...
 
     def export_usage_csv(
         self,
@@ -88,25 +83,13 @@ class BillingExport:
         ):
             return copy_out(connection, export, outlet)
 
-    @contextmanager
-    def _long_read(self) -> Iterator[Connection]:
-        if self._reading is not None:
-            with reading(self._reading, self._expected) as connection:
-                yield connection
-        else:
-            with self._transaction() as connection:
-                require(connection, self._expected)
-                yield connection
-
 
 class AsyncBillingExport:
     """What exports usage, awaited."""
 
     if TYPE_CHECKING:  # the repository's
-        _reading: AsyncEngine | None
-        _expected: Expected
 
-        def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+        def _long_read(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
     async def export_usage_csv(
         self,
@@ -141,13 +124,3 @@ class AsyncBillingExport:
             self._long_read() as connection,
         ):
             return await copy_out_async(connection, export, outlet)
-
-    @asynccontextmanager
-    async def _long_read(self) -> AsyncIterator[AsyncConnection]:
-        if self._reading is not None:
-            async with reading_async(self._reading, self._expected) as connection:
-                yield connection
-        else:
-            async with self._transaction() as connection:
-                await connection.run_sync(require, self._expected)
-                yield connection

@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session, scoped_session
 
 from ledger.engine import translated_errors
 from ledger.errors import InvalidArgument
-from ledger.queries.opening import INSTALLED, installed
 from ledger.queries.query import Cells, Context, Query
 from ledger.records.installation import Installed
 from ledger.repositories import direct
 from ledger.repositories.binding import AsyncBindable, Bindable, joined, joined_async
 from ledger.repositories.expected import ANY, Expected
+from ledger.repositories.long_reads import long_read, long_read_async, require
 from ledger.repositories.reader import Reader, Step
 from ledger.write.commands import Plan
 from ledger.write.driving import carry_out, carry_out_async, drive, drive_async
@@ -72,7 +72,7 @@ class Repository:
         """
         if self._found is None:
             with self._transaction() as connection:
-                self._found = self._expected.require(installed(connection.execute(INSTALLED).all()))
+                self._found = require(connection, self._expected)
         return self._found
 
     @contextmanager
@@ -85,6 +85,17 @@ class Repository:
             else:
                 with joined(self._source) as connection:
                     yield connection
+
+    @contextmanager
+    def _long_read(self) -> Iterator[Connection]:
+        """A connection for a read that lasts, planned as reads are; the caller's where bound."""
+        if self._reading is not None:
+            with long_read(self._reading, self._expected) as connection:
+                yield connection
+        else:
+            with self._transaction() as connection:
+                require(connection, self._expected)
+                yield connection
 
     def perform(self, plan: Plan[Result]) -> Result:
         """Carry out a plan, each of its parts in a transaction."""
@@ -137,8 +148,7 @@ class AsyncRepository:
         """
         if self._found is None:
             async with self._transaction() as connection:
-                rows = (await connection.execute(INSTALLED)).all()
-                self._found = self._expected.require(installed(rows))
+                self._found = await connection.run_sync(require, self._expected)
         return self._found
 
     @asynccontextmanager
@@ -151,6 +161,17 @@ class AsyncRepository:
             else:
                 async with joined_async(self._source) as connection:
                     yield connection
+
+    @asynccontextmanager
+    async def _long_read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for a read that lasts, planned as reads are; the caller's where bound."""
+        if self._reading is not None:
+            async with long_read_async(self._reading, self._expected) as connection:
+                yield connection
+        else:
+            async with self._transaction() as connection:
+                await connection.run_sync(require, self._expected)
+                yield connection
 
     async def perform(self, plan: Plan[Result]) -> Result:
         """Carry out a plan, each of its parts in a transaction."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
-from sqlalchemy import Text, Uuid, bindparam, func, literal, select
+from sqlalchemy import Uuid, bindparam, func, literal, select
 
 from ledger.errors import ConflictingRecord, UnknownReference
 from ledger.models.billing import TokenUsage
@@ -16,26 +16,20 @@ from ledger.records.usage import BookedUsage
 from ledger.write.commands import atomically, execute
 from ledger.write.corrections import alone, correction, moment_of_booking
 from ledger.write.recordset import bound
-from ledger.write.usage_statements import INSERT
+from ledger.write.usage_statements import INSERT, STORED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Row
 
     from ledger.write.commands import Plan, Steps
 
 _USAGE: Final = TokenUsage.__table__
-_user: Final = bindparam("user_id", type_=Uuid())
 
-_BOOKED: Final = select(_USAGE).where(
-    _USAGE.c.user_id == _user, _USAGE.c.request_id == bindparam("request_id", type_=Text())
-)
 _CORRECTED: Final = select(
     func.coalesce(func.sum(_USAGE.c.credits_deducted), 0).label("credits"),
     func.max(_USAGE.c.margin_multiplier).label("margin_multiplier"),
 ).where(
-    _USAGE.c.user_id == _user,
+    _USAGE.c.user_id == bindparam("user_id", type_=Uuid()),
     _USAGE.c.adjusts_id == bindparam("adjusts_id", type_=Uuid()),
     # As the index has it.
     _USAGE.c.kind != literal("usage"),
@@ -95,7 +89,7 @@ def _steps(
     earlier = yield from _booked(user_id, refund_id)
     if earlier is not None:
         _require_same(earlier, call, count, attributes)
-        return _told(earlier._asdict(), is_duplicate=True)
+        return BookedUsage.of(earlier._asdict(), is_duplicate=True)
     whole = (yield from execute(_CORRECTED, {"user_id": user_id, "adjusts_id": call.id})).rows[0]
     left = (call.credits_deducted or 0) + int(whole.credits)
     if left < (count or 1):
@@ -115,11 +109,12 @@ def _steps(
     if not (yield from execute(INSERT, bound([row]))).count:
         # A call with this request_id came in since: calls are booked without waiting.
         raise ConflictingRecord(f"request_id {refund_id!r} of user {user_id}", ["kind"])
-    return _told(row, is_duplicate=False)
+    return BookedUsage.of(row, is_duplicate=False)
 
 
 def _booked(user_id: UUID, request_id: str) -> Steps[Row[Any] | None]:
-    rows = (yield from execute(_BOOKED, {"user_id": user_id, "request_id": request_id})).rows
+    key = {"user_id": user_id, "request_id": request_id}
+    rows = (yield from execute(STORED, bound([key]))).rows
     return rows[0] if rows else None
 
 
@@ -135,8 +130,3 @@ def _require_same(
     if differing := [name for name, is_other in differs.items() if is_other]:
         named = f"request_id {earlier.request_id!r} of user {earlier.user_id}"
         raise ConflictingRecord(named, differing)
-
-
-def _told(row: Mapping[str, Any], *, is_duplicate: bool) -> BookedUsage:
-    names = [name for name in BookedUsage.__dataclass_fields__ if name != "is_duplicate"]
-    return BookedUsage(**{name: row[name] for name in names}, is_duplicate=is_duplicate)

@@ -74,12 +74,7 @@ class Bookkeeper:
         if faults:
             raise faults[0]
         stored = (yield from execute(STORED, bound([_key(usage)]))).rows[0]
-        amounts = {
-            name: getattr(stored, name)
-            for name in BookedUsage.__dataclass_fields__
-            if name != "is_duplicate"
-        }
-        return BookedUsage(**amounts, is_duplicate=not inserted)
+        return BookedUsage.of(stored._asdict(), is_duplicate=not inserted)
 
     def _many(self, usages: Mapping[int, Usage]) -> Steps[tuple[int, dict[int, LedgerError]]]:
         """How many were booked now, and why others could not be; the rest was there before."""

@@ -199,12 +199,6 @@ def stopping(error: type[BaseException]) -> Callable[[int], object]:
     return stop
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
 # --- an oracle ---
 
 

@@ -23,11 +23,11 @@ from ledger.records.report import WriteReport
 from ledger.records.usage import Usage
 from tests.alembics import CHECKOUT
 from tests.catalogues import until
-from tests.ledgers import NOW, Books, _Awaited, books_at
-from tests.millions import STATUS, USAGES
+from tests.ledgers import NOW, Awaited, Books
+from tests.millions import STATUS, USAGES, written
 from tests.reconciling import FOLD, reconciled
 from tests.recounting import BINNED, FOLDED, assert_sums_are_the_rows, recounted, waiting
-from tests.writers import KINDS, Kind, sql, stop_jobs, superuser
+from tests.writers import sql, superuser
 
 pytestmark = pytest.mark.per_storage
 
@@ -47,26 +47,6 @@ DISCONNECT: Final = "PERFORM pg_terminate_backend(pg_backend_pid());"
 FILL: Final = "RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'no space left';"
 GATE: Final = 5_000
 PASS: Final = f"PERFORM pg_advisory_xact_lock({GATE});"
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url) as books:
-        yield books
 
 
 def calls(books: Books, trap: int) -> list[Usage]:
@@ -199,7 +179,7 @@ def callers_transaction(url: str, driver: str) -> Iterator[Ledger]:
         begun = create_async_engine(its_url, poolclass=NullPool).begin()
         bound = AsyncLedger.bound(runner.run(begun.__aenter__()))
         try:
-            yield cast("Ledger", _Awaited(bound, runner))
+            yield cast("Ledger", Awaited(bound, runner))
         finally:
             runner.run(begun.__aexit__(*sys.exc_info()))
 
@@ -342,14 +322,7 @@ USAGES_OF_LESS_THAN_A_MINUTE: Final = 200_000
 @pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
 def test_many_usages_good_and_bad_take_no_more_memory_than_ten_batches(database_url: str) -> None:
     many = USAGES_OF_LESS_THAN_A_MINUTE
-    written = subprocess.run(
-        [sys.executable, "-m", "tests.millions", database_url, USAGES, str(many)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    inserted, rejected, grown_kib = map(int, written.stdout.split())
+    inserted, rejected, grown_kib = written(database_url, USAGES, many)
     assert (inserted, rejected) == (many // 2, many // 2)
     # As much as for 50,000 or a million; what is kept of a record would be 200 MB a KiB.
     assert grown_kib < 4 * 1024

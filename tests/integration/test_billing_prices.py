@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,10 +16,10 @@ from ledger.records.billing import UnpricedUsage
 from ledger.records.prices import ModelPrice, Priced, Unpriced
 from ledger.records.tokens import TokenCounts
 from ledger.records.usage import Usage
-from tests.ledgers import LONG_AGO, NOW, PRICE, Books, books_at
+from tests.ledgers import LONG_AGO, NOW, PRICE, Books
 from tests.plans import explained_read
 from tests.sent import sent_by_reads
-from tests.writers import KINDS, Kind, sql, superuser
+from tests.writers import sql, superuser
 
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
@@ -40,24 +39,6 @@ FROM (
   WHERE request_id = '{request_id}'
 ) AS corrected
 """
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    with books_at(database_url) as books:
-        yield books
 
 
 def correct(books: Books, request_id: str, *, kind: str) -> None:

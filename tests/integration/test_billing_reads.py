@@ -22,7 +22,7 @@ from tests.billing_oracle import Question, Rows
 from tests.databases import Databases, Target
 from tests.ledgers import CORRECT, LONG_AGO, PRICE, ledger_at
 from tests.reconciling import FOLD
-from tests.writers import KINDS, Kind, sql
+from tests.writers import Kind, sql
 
 END = datetime(2026, 11, 10, 12, 34, 56, 789_000, tzinfo=UTC)
 DAYS = 70
@@ -85,12 +85,6 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def rows(filled_url: str) -> Rows:
     return oracle.rows_of(filled_url)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
 
 
 @pytest.fixture

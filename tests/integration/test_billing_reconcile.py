@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +16,7 @@ from ledger.errors import PermissionMissing
 from ledger.records.billing_reconciliation import Findings
 from ledger.window import HOUR
 from tests.commands import run
-from tests.ledgers import NOW, Books, books_at
+from tests.ledgers import NOW, Books
 from tests.reconciling import (
     DAY,
     DEARER,
@@ -35,27 +34,7 @@ from tests.reconciling import (
     unchecked,
 )
 from tests.roles import roles_of
-from tests.writers import KINDS, Kind, sql, stop_jobs
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url) as books:
-        yield books
+from tests.writers import sql
 
 
 def test_a_book_of_everything_is_clean_folded_or_not(books: Books) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,7 +9,7 @@ import pytest
 
 from ledger import Window
 from ledger.window import HOUR
-from tests.ledgers import NOW, Books, books_at
+from tests.ledgers import NOW, Books
 from tests.reconciling import (
     COST,
     DAY,
@@ -23,27 +22,7 @@ from tests.reconciling import (
     reconciled,
     refund,
 )
-from tests.writers import KINDS, Kind, sql, stop_jobs
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url) as books:
-        yield books
+from tests.writers import sql
 
 
 def test_a_call_that_was_never_billed_is_found(books: Books) -> None:

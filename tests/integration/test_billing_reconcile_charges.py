@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from tests.ledgers import NOW, Books, books_at
+from tests.ledgers import NOW, Books
 from tests.reconciling import (
     COST,
     DEARER,
@@ -23,27 +22,7 @@ from tests.reconciling import (
     tamper,
     unchecked,
 )
-from tests.writers import KINDS, Kind, sql, stop_jobs
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url) as books:
-        yield books
+from tests.writers import sql
 
 
 def wrongs(books: Books) -> list[tuple[str, str, str, Any, Any]]:

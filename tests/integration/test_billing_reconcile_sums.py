@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -13,7 +12,7 @@ import pytest
 from ledger import Ledger, Window
 from ledger.records.billing_reconciliation import BillingReconciliation
 from ledger.window import HOUR, floor
-from tests.ledgers import NOW, Books, at_once, books_at
+from tests.ledgers import NOW, Books, at_once
 from tests.reconciling import (
     DAY,
     DEARER,
@@ -25,18 +24,11 @@ from tests.reconciling import (
     price,
     reconciled,
 )
-from tests.writers import sql, stop_jobs, superuser
+from tests.writers import sql, superuser
 
 USERS = "token_usage_user_days"
 LEVELS = (HOURS, "token_usage_days", "token_usage_model_days", USERS)
 BINNED = ("token_usage_costs", "token_usage_all_costs")
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    stop_jobs(database_url)
-    with books_at(database_url) as books:
-        yield books
 
 
 @pytest.mark.parametrize("level", [*LEVELS, *BINNED])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,27 +22,9 @@ from ledger.records.report import WriteReport
 from ledger.records.usage import Charging, Usage
 from tests.ledgers import NOW, PRICE, Books, at_once, books_at
 from tests.roles import roles_of
-from tests.writers import KINDS, Kind, sql, superuser
+from tests.writers import sql, superuser
 
 COST, CHARGE, FREE = Decimal("0.00325"), Decimal("0.01"), Decimal(0)
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    with books_at(database_url) as books:
-        yield books
 
 
 def stored(books: Books, columns: str = "request_id") -> list[tuple[Any, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -21,10 +20,10 @@ from ledger.errors import (
     UnknownReference,
 )
 from ledger.records.prices import ModelPrice
-from tests.ledgers import NOW, PRICE, Books, at_once, books_at
+from tests.ledgers import NOW, PRICE, Books, at_once
 from tests.reconciling import tamper
 from tests.roles import roles_of
-from tests.writers import KINDS, Kind, sql
+from tests.writers import sql
 
 WINDOW = Window(start=NOW - timedelta(days=3), end=NOW + timedelta(hours=1))
 EARLIER = Window(start=WINDOW.start, end=NOW)
@@ -33,19 +32,16 @@ CALL: dict[str, Any] = {"vendor_cost": "0.06", "created_at": NOW - timedelta(hou
 """Charged nine credits."""
 
 
-@pytest.fixture(params=KINDS)
-def books(database_url: str, request: pytest.FixtureRequest) -> Iterator[Books]:
-    kind: Kind = request.param
-    with books_at(database_url, kind) as books:
-        books.ledger.billing.record_usage(books.usage("a", **CALL))
-        yield books
+@pytest.fixture
+def books(books: Books) -> Books:
+    books.ledger.billing.record_usage(books.usage("a", **CALL))
+    return books
 
 
 @pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    with books_at(database_url) as books:
-        books.ledger.billing.record_usage(books.usage("a", **CALL))
-        yield books
+def called(called: Books) -> Books:
+    called.ledger.billing.record_usage(called.usage("a", **CALL))
+    return called
 
 
 def refunds(books: Books) -> list[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Context, Decimal, Inexact, localcontext
 from typing import Any
@@ -15,7 +14,7 @@ from ledger.records.prices import ModelPrice
 from ledger.records.repricing import RepricedModel, Repricing
 from ledger.records.usage import Charging
 from tests.ledgers import NOW, PRICE, Books, at_once, books_at
-from tests.writers import KINDS, Kind, sql
+from tests.writers import sql
 
 YESTERDAY = NOW - timedelta(days=1)
 WINDOW = Window(start=NOW - timedelta(days=3), end=NOW)
@@ -24,24 +23,6 @@ COST = Decimal("0.00325")
 """Of 800 input, 200 cached and 100 output tokens at 2.50, 1.25 and 10."""
 DOUBLE = Decimal("0.00625")
 """At 5, 2.50 and 17.50."""
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
-
-
-@pytest.fixture
-def books(database_url: str, kind: Kind) -> Iterator[Books]:
-    with books_at(database_url, kind) as books:
-        yield books
-
-
-@pytest.fixture
-def called(database_url: str) -> Iterator[Books]:
-    with books_at(database_url) as books:
-        yield books
 
 
 def price(**changed: Any) -> ModelPrice:

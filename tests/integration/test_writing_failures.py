@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -29,7 +27,7 @@ from ledger.records.report import WriteReport
 from ledger.repositories.telemetry import Telemetry
 from ledger.write.conflicts import VanishedRecord
 from tests.builders import fields, transaction
-from tests.millions import RECORDS, STATUS
+from tests.millions import RECORDS, STATUS, written
 from tests.writers import KINDS, Kind, Writer, count, sql, superuser, writing
 
 if TYPE_CHECKING:
@@ -386,14 +384,7 @@ def test_a_million_records_take_no_more_memory_than_ten_batches(
     database_url: str, kind: str
 ) -> None:
     million = 1_000_000
-    written = subprocess.run(
-        [sys.executable, "-m", "tests.millions", database_url, kind, str(million)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    inserted, rejected, grown_kib = map(int, written.stdout.split())
+    inserted, rejected, grown_kib = written(database_url, kind, million)
     assert (inserted, rejected) == ((million, 0) if kind == "good" else (0, million))
     # One reference a record kept would be 8 MB.
     assert grown_kib < 4 * 1024

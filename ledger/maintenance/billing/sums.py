@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, DateTime, bindparam, text
 
-from ledger.ddl.declared import DECLARED
+from ledger.ddl.declared import RUNNING_SUMS
 from ledger.ddl.objects import RunningSums
 from ledger.ddl.running_sums import folded, keys_of, measures_of, summed
 from ledger.models.billing_sums import SUM_KEYS, SUMS, USER_KEYS
@@ -127,9 +127,7 @@ def _bound(target: RunningSums) -> TextClause:
     )
 
 
-SUMS_COMPARED: Final[tuple[TextClause, ...]] = tuple(
-    _bound(target) for target in DECLARED if isinstance(target, RunningSums)
-)
+SUMS_COMPARED: Final[tuple[TextClause, ...]] = tuple(_bound(target) for target in RUNNING_SUMS)
 """One for each table of deltas, and what they are folded into."""
 
 

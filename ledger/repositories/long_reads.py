@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from ledger.records.installation import Installed
     from ledger.repositories.expected import Expected
 
 
 @contextmanager
-def reading(engine: Engine, expected: Expected) -> Iterator[Connection]:
+def long_read(engine: Engine, expected: Expected) -> Iterator[Connection]:
     """A connection to a database that has a ledger, the one that is expected.
 
     Raises SchemaNotReady, StorageMismatch, and DatabaseUnavailable.
@@ -44,7 +45,9 @@ def reading(engine: Engine, expected: Expected) -> Iterator[Connection]:
 
 
 @asynccontextmanager
-async def reading_async(engine: AsyncEngine, expected: Expected) -> AsyncIterator[AsyncConnection]:
+async def long_read_async(
+    engine: AsyncEngine, expected: Expected
+) -> AsyncIterator[AsyncConnection]:
     """The same, awaited."""
     with translated_errors():
         async with engine.connect() as connection:
@@ -70,6 +73,9 @@ def _begin(connection: Connection, expected: Expected) -> None:
     require(connection, expected)
 
 
-def require(connection: Connection, expected: Expected) -> None:
-    """Raise SchemaNotReady or StorageMismatch for a database that is not as it should be."""
-    expected.require(installed(connection.execute(INSTALLED).all()))
+def require(connection: Connection, expected: Expected) -> Installed:
+    """How the database is installed.
+
+    Raises SchemaNotReady where it is not, StorageMismatch where it is otherwise than it should.
+    """
+    return expected.require(installed(connection.execute(INSTALLED).all()))
