@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_ALL_DIGITS: Final = Context(prec=64)
 
 
 class LedgerError(Exception):
@@ -50,6 +53,27 @@ class ConflictingRecord(LedgerError):
             f"{key} is already recorded with other {', '.join(differing)};"
             f" send what was sent first, or {remedy}"
         )
+
+
+class UnknownPrice(LedgerError):
+    """It is not known what these tokens cost; add the model's price, or give the budget rates."""
+
+
+class BudgetExceeded(LedgerError):
+    """A run has spent more than it may; stop it, and record it as aborted."""
+
+    def __init__(self, run_id: str, budget_cents: Decimal, spent_cents: Decimal) -> None:
+        self.run_id, self.budget_cents, self.spent_cents = run_id, budget_cents, spent_cents
+        allocated, spent = _dollars(budget_cents), _dollars(spent_cents)
+        super().__init__(
+            f"Execution aborted: Budget exceeded. Allocated: {allocated}, Spent: {spent}"
+        )
+
+
+def _dollars(cents: Decimal) -> str:
+    """All digits, and two decimals at least: $50.00, $0.005."""
+    whole, _, decimals = format(_ALL_DIGITS.scaleb(cents, -2), "f").partition(".")
+    return f"${whole}.{decimals.rstrip('0'):0<2}"
 
 
 class DatabaseUnavailable(LedgerError):

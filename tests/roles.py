@@ -67,21 +67,30 @@ class Roles:
         url = make_url(self.url).set(username=name, password=PASSWORD)
         return Role(name=name, url=url.render_as_string(hide_password=False))
 
-    def granted(self, kind: str, users: Sequence[UUID] = (), *, suffix: str = "") -> Role:
+    def granted(
+        self,
+        kind: str,
+        users: Sequence[UUID] = (),
+        *,
+        projects: Sequence[UUID] = (),
+        suffix: str = "",
+    ) -> Role:
         """A new role that was granted this."""
         role = self.create(suffix=suffix)
-        self.grant(role.name, kind, users)
+        self.grant(role.name, kind, users, projects=projects)
         return role
 
-    def grant(self, name: str, kind: str, users: Sequence[UUID] = ()) -> None:
+    def grant(
+        self, name: str, kind: str, users: Sequence[UUID] = (), *, projects: Sequence[UUID] = ()
+    ) -> None:
         with self._administration() as connection:
-            access.grant(connection, name, kind, users)
+            access.grant(connection, name, kind, users, projects=projects)
 
     def revoke(self, name: str) -> None:
         with self._administration() as connection:
             access.revoke(connection, name)
 
-    def scopes(self) -> list[tuple[str, str, UUID | None]]:
+    def scopes(self) -> list[tuple[str, str, UUID | None, UUID | None]]:
         with self._administration() as connection:
             return access.scopes(connection)
 

@@ -61,7 +61,7 @@ SUMS = {
             bucket=timedelta(days=1),
             keys=("user_id", "status"),
             measures=tuple(name for name, _, _ in MEASURES),
-            found_by="user_id",
+            found_by=("user_id",),
         ),
     ),
 }

@@ -33,24 +33,26 @@ def grant(
         typer.Option(
             "--as",
             help="A reader sees its users' rows through the views; a writer inserts and sees"
-            " nothing; a service, the application, does both and sees all; an auditor sees all.",
+            " nothing; a service, the application, does both and sees all; an auditor sees all, or"
+            " the runs of its projects and nothing else.",
         ),
     ],
     user: Annotated[
         list[UUID] | None,
         typer.Option(metavar="UUID", help="Whose rows a reader sees. Repeatable."),
     ] = None,
+    project: Annotated[
+        list[UUID] | None,
+        typer.Option(metavar="UUID", help="Which project's runs an auditor sees. Repeatable."),
+    ] = None,
 ) -> None:
     """Let a database role see or do what its kind may."""
-    users = user or []
+    users, projects = user or [], project or []
     with database.administration() as connection:
-        access.grant(connection, role, kind.value, users)
+        access.grant(connection, role, kind.value, users, projects=projects)
     whose = f" of {counted(len(users), 'user')}" if users else ""
-    say(
-        f"{role} is a {kind}{whose} now."
-        if kind is not Kind.AUDITOR
-        else f"{role} is an auditor now."
-    )
+    whose += f" of {counted(len(projects), 'project')}" if projects else ""
+    say(f"{role} is {'an' if kind is Kind.AUDITOR else 'a'} {kind}{whose} now.")
 
 
 def revoke(database: Database, role: RoleName) -> None:

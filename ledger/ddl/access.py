@@ -10,7 +10,7 @@ from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.ddl import row_policies
-from ledger.ddl.declared import DECLARED, RUNNING_SUMS
+from ledger.ddl.declared import DECLARED, EXECUTION_SUM_TABLES, USAGE_SUMS
 from ledger.ddl.latency_functions import aggregates, latency_routines
 from ledger.ddl.objects import RowPolicy
 from ledger.ddl.rendering import Rendering
@@ -27,19 +27,26 @@ if TYPE_CHECKING:
 KINDS: Final = ("reader", "writer", "service", "auditor")
 
 _VIEWS = (
-    "SELECT ON ledger.my_scopes, ledger.visible_requests, ledger.visible_metrics_1m,"
+    "SELECT ON ledger.visible_requests, ledger.visible_metrics_1m,"
     " ledger.visible_metrics_1h, ledger.visible_usage"
 )
 _BOOKS = "SELECT ON ledger.installation, ledger.rollup_progress, ledger.alembic_version"
 _TENANCY = "ledger.users, ledger.providers, ledger.projects"
+_PROJECTS = "SELECT ON ledger.my_projects"
+_TENANTS = "SELECT ON ledger.users, ledger.projects"
 _CATALOGUES = f"SELECT ON {_TENANCY}, ledger.tiers, ledger.model_prices"
 _KEEPING_CATALOGUES = (
     f"INSERT, UPDATE ON {_TENANCY}",
     "INSERT ON ledger.tiers, ledger.model_prices",
 )
-_SUMS = (name for sums in RUNNING_SUMS for name in table_names(sums))
+_SUMS = (name for sums in USAGE_SUMS for name in table_names(sums))
 _USAGE = "SELECT ON ledger.token_usage_ledger, " + ", ".join(f"ledger.{name}" for name in _SUMS)
-_WITH_POLICIES: Final = tuple(target.name for target in DECLARED if isinstance(target, RowPolicy))
+_CHAINS = "SELECT ON ledger.execution_heads, ledger.execution_erasures"
+_RUNS = "SELECT ON ledger.execution_ledger, " + ", ".join(
+    f"ledger.{name}" for name in EXECUTION_SUM_TABLES
+)
+_HASHING = ("execution_encoding", "payload_digests", "uuid_time")
+_WITH_POLICIES: Final = tuple(target for target in DECLARED if isinstance(target, RowPolicy))
 _TABLES: Final = {
     Storage.TIMESCALE: (
         "SELECT ON ledger.llm_requests, ledger.llm_metrics_1m, ledger.llm_metrics_1h"
@@ -52,7 +59,9 @@ _TABLES: Final = {
 }
 
 
-def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[str]:
+def _privileges(
+    kind: str, storage: Storage, percentiles: Percentiles, *, is_of_projects: bool
+) -> list[str]:
     """What a role of the kind is granted, as the middle of GRANT ... TO.
 
     Functions by name, also those that PUBLIC may execute unless it was told otherwise: a
@@ -61,26 +70,26 @@ def _privileges(kind: str, storage: Storage, percentiles: Percentiles) -> list[s
     rendering = Rendering(percentiles=percentiles)  # wherever the extension is: just names
     routines = (routine.name for routine in latency_routines(rendering))
     latency = [*routines, *aggregates(rendering)]
-    viewing = [_VIEWS, _execute("scoped_users", "sees_all", *latency)]
-    auditing = [
-        _BOOKS,
-        _TABLES[storage],
-        _CATALOGUES,
-        _USAGE,
-        _execute("raw_from", *latency),
-    ]
+    scoping = ["SELECT ON ledger.my_scopes", _execute("scoped_users", "sees_all")]
+    # Row level security shows each role its own runs, and sums to who sees all that they sum.
+    running = [*scoping, _BOOKS, _RUNS, _execute("raw_from")]
+    verifying = [*running, _PROJECTS, _CHAINS, _TENANTS, _execute("scoped_projects", *_HASHING)]
+    viewing = [*running, _VIEWS, _execute(*latency)]
+    auditing = [*verifying, _TABLES[storage], _CATALOGUES, _USAGE, _execute(*latency)]
     days = ["ensure_days"] if storage is Storage.POSTGRES else []
     writing = [
         "INSERT ON ledger.llm_requests, ledger.token_usage_ledger",
         _BOOKS,
         _CATALOGUES,
         _execute("raw_from", "requests_by_key", "usage_by_key", "uuid_time", *days),
+        _execute("append_executions", "executions_by_run"),
     ]
+    serving = [*_KEEPING_CATALOGUES, _execute("erase_execution")]
     return {
         "reader": viewing,
         "writer": writing,
-        "service": [*viewing, *auditing, *writing, *_KEEPING_CATALOGUES],
-        "auditor": [*viewing, *auditing],
+        "service": [*viewing, *auditing, *writing, *serving],
+        "auditor": verifying if is_of_projects else [*viewing, *auditing],
     }[kind]
 
 
@@ -89,13 +98,21 @@ def _execute(*functions: str) -> str:
     return f"EXECUTE ON FUNCTION {', '.join(f'ledger.{name}' for name in functions)}"
 
 
-def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = ()) -> None:
+def grant(
+    connection: Connection,
+    role: str,
+    kind: str,
+    users: Sequence[UUID] = (),
+    *,
+    projects: Sequence[UUID] = (),
+) -> None:
     """Let the role see, or do, what its kind may; in the caller's transaction.
 
-    A reader sees the rows of its ``users``, through the views; a writer inserts and sees
-    nothing; a service, the application, does both and sees all; an auditor sees all.
-    Raises InvalidArgument for a role that does not exist, and for a reader without users or
-    another kind with some.
+    A reader sees the rows of its ``users``, through the views, and their runs; a writer inserts
+    and sees nothing; a service, the application, does both and sees all; an auditor sees all,
+    or, with ``projects``, the runs of those, and nothing else of the ledger.
+    Raises InvalidArgument for a role that does not exist, for a reader without users or another
+    kind with some, and for another kind than an auditor with projects.
     """
     if kind not in KINDS:
         raise InvalidArgument(f"{kind!r} is not a kind of role; use one of {', '.join(KINDS)}")
@@ -105,6 +122,8 @@ def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = 
             if kind == "reader"
             else f"a {kind} is not bound to users; name none"
         )
+    if projects and kind != "auditor":
+        raise InvalidArgument(f"a {kind} is not bound to projects; name none")
     with trusted(connection):
         if (quoted := _quoted(connection, role)) is None:
             raise InvalidArgument(
@@ -113,22 +132,30 @@ def grant(connection: Connection, role: str, kind: str, users: Sequence[UUID] = 
         if (found := recorded(connection)) is None:
             raise SchemaNotReady
         _wait_for_others(connection)
-        for privilege in ["USAGE ON SCHEMA ledger", *_privileges(kind, *found)]:
+        privileges = _privileges(kind, *found, is_of_projects=bool(projects))
+        for privilege in ["USAGE ON SCHEMA ledger", *privileges]:
             _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
-        for table in _WITH_POLICIES:
-            row_policies.grant(connection, table, role, quoted, kind)
-        rows = [{"role": role, "kind": kind, "user_id": user} for user in users or (None,)]
+        for target in _WITH_POLICIES:
+            if not projects or row_policies.knows_projects(target):
+                row_policies.grant(connection, target, role, quoted, kind)
+        rows = [
+            {"role": role, "kind": kind, "user_id": user, "project_id": project}
+            for user in users or (None,)
+            for project in projects or (None,)
+        ]
         connection.execute(insert(RoleScope).on_conflict_do_nothing(), rows)
 
 
 def renew(connection: Connection) -> None:
     """Grant every role that has a scope what its kind has in this version; after an upgrade."""
-    granted: dict[tuple[str, str], list[UUID]] = {}
-    for role, kind, user in scopes(connection):
-        granted.setdefault((role, kind), []).extend(filter(None, [user]))
-    for (role, kind), users in granted.items():
+    granted: dict[tuple[str, str, bool], tuple[list[UUID], list[UUID]]] = {}
+    for role, kind, user, project in scopes(connection):
+        users, projects = granted.setdefault((role, kind, project is not None), ([], []))
+        users.extend(filter(None, [user]))
+        projects.extend(filter(None, [project]))
+    for (role, kind, _), (users, projects) in granted.items():
         if _quoted(connection, role) is not None:
-            grant(connection, role, kind, users)
+            grant(connection, role, kind, users, projects=projects)
 
 
 def revoke(connection: Connection, role: str) -> None:
@@ -154,12 +181,12 @@ def revoke(connection: Connection, role: str) -> None:
         _execute_ddl(connection, f"REVOKE ALL ON SCHEMA ledger FROM {quoted}")
 
 
-def scopes(connection: Connection) -> list[tuple[str, str, UUID | None]]:
-    """Every (role, kind, user) that was granted."""
-    columns = (RoleScope.role, RoleScope.kind, RoleScope.user_id)
+def scopes(connection: Connection) -> list[tuple[str, str, UUID | None, UUID | None]]:
+    """Every (role, kind, user, project) that was granted."""
+    columns = (RoleScope.role, RoleScope.kind, RoleScope.user_id, RoleScope.project_id)
     return [
-        (role, kind, user)
-        for role, kind, user in connection.execute(select(*columns).order_by(*columns))
+        (role, kind, user, project)
+        for role, kind, user, project in connection.execute(select(*columns).order_by(*columns))
     ]
 
 

@@ -8,11 +8,11 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ledger.ddl import append_only, running_sums, touch_log
+from ledger.ddl import append_only, execution_chain, running_sums, touch_log
 from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.difference import Difference
-from ledger.ddl.facts import differing
-from ledger.ddl.objects import AppendOnly, Rollup, RowPolicy, TimeSeries
+from ledger.ddl.facts import differing, without_policies
+from ledger.ddl.objects import AppendOnly, ExecutionChain, Rollup, RowPolicy, TimeSeries
 from ledger.ddl.operations import RENDERERS
 from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trusted
@@ -92,13 +92,9 @@ def _of_tables(connection: Connection) -> Iterator[Difference]:
             yield Difference(object=table.name, problem=_not_comparable(error))
             continue
         if table.name in with_policies:
-            found = {part: words for part, words in found.items() if not _is_of_policies(part)}
+            found = without_policies(found)
         for problem in differing(wanted, found, f"table {table.name}"):
             yield Difference(object=table.name, problem=problem)
-
-
-def _is_of_policies(part: str) -> bool:
-    return part == "row level security" or part.startswith("policy ")
 
 
 def _wanted(connection: Connection, table: Table) -> dict[str, str]:
@@ -152,6 +148,8 @@ def _trigger_names() -> set[str]:
             }
         elif isinstance(target, AppendOnly):
             names |= append_only.triggers(target).keys()
+        elif isinstance(target, ExecutionChain):
+            names |= execution_chain.triggers(target).keys()
     return names | {sums.trigger for sums in RUNNING_SUMS}
 
 

@@ -9,6 +9,7 @@ from ledger.ddl.objects import (
     AppendOnly,
     Columnstore,
     DatabaseObject,
+    ExecutionChain,
     Fold,
     LatencyFunctions,
     Refresh,
@@ -20,8 +21,26 @@ from ledger.ddl.objects import (
     TimeSeries,
     View,
 )
-from ledger.ddl.scopes import MY_SCOPES, SCOPED_USERS, SEES_ALL, VISIBLE, VISIBLE_USAGE
+from ledger.ddl.scopes import (
+    MY_PROJECTS,
+    MY_SCOPES,
+    SCOPED_PROJECTS,
+    SCOPED_USERS,
+    SEES_ALL,
+    VISIBLE,
+    VISIBLE_USAGE,
+)
 from ledger.ddl.search_path import FIXED
+from ledger.models.audit import Execution, ExecutionErasure, ExecutionHead
+from ledger.models.audit_sums import (
+    EXECUTION_CONTRIBUTIONS,
+    EXECUTION_COST_BINS,
+    EXECUTION_COSTS,
+    EXECUTION_DAYS,
+    EXECUTION_DELTAS,
+    EXECUTION_KEYS,
+    EXECUTION_SUMS,
+)
 from ledger.models.billing import TokenUsage
 from ledger.models.billing_sums import (
     ALL_COSTS,
@@ -46,6 +65,9 @@ from ledger.models.tenancy import Tier
 
 _REQUESTS: Final = LLMRequest.__tablename__
 _USAGE: Final = TokenUsage.__tablename__
+_EXECUTIONS: Final = Execution.__tablename__
+_HEADS: Final = ExecutionHead.__tablename__
+_ERASURES: Final = ExecutionErasure.__tablename__
 
 _UUID_TIME: Final = Routine(
     name="uuid_time",
@@ -102,6 +124,8 @@ $function$""",
 )
 """The same of the token usage ledger."""
 
+EXECUTION_SUM_TABLES: Final = (EXECUTION_DELTAS, EXECUTION_DAYS, EXECUTION_COSTS)
+_EXECUTION_KEY_NAMES: Final = tuple(name for name, _ in EXECUTION_KEYS)
 _SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
 _SUM_KEY_NAMES: Final = tuple(name for name, _ in SUM_KEYS)
 
@@ -186,11 +210,48 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
                 bucket=_DAY,
                 keys=("user_id", "status"),
                 measures=_SUM_NAMES,
-                found_by="user_id",
+                found_by=("user_id",),
             ),
         ),
+    ),
+    View(name="my_projects", query=MY_PROJECTS),
+    SCOPED_PROJECTS,
+    ExecutionChain(name=_EXECUTIONS),
+    AppendOnly(name=_EXECUTIONS, guard="guard_execution"),
+    AppendOnly(name=_HEADS, guard="guard_head"),
+    AppendOnly(name=_ERASURES),
+    RowPolicy(name=_EXECUTIONS, rule="users and projects"),
+    RowPolicy(name=_HEADS, rule="projects"),
+    RowPolicy(name=_ERASURES, rule="projects"),
+    RunningSums(
+        name=EXECUTION_DELTAS,
+        table=_EXECUTIONS,
+        trigger=f"{_EXECUTIONS}_adds_to_sums",
+        contributions=EXECUTION_CONTRIBUTIONS,
+        keys=EXECUTION_KEYS,
+        measures=(*EXECUTION_SUMS, EXECUTION_COST_BINS),
+        folds=(
+            Fold(
+                name=EXECUTION_DAYS,
+                bucket=_DAY,
+                keys=_EXECUTION_KEY_NAMES,
+                measures=tuple(name for name, _, _ in EXECUTION_SUMS),
+                found_by=("project_id", "agent_id"),
+            ),
+            Fold(
+                name=EXECUTION_COSTS,
+                bucket=_DAY,
+                keys=_EXECUTION_KEY_NAMES,
+                measures=(),
+                element="cost_bins",
+                counted="executions",
+                found_by=("project_id", "agent_id"),
+            ),
+        ),
+        rule="all",
     ),
 )
 """In the order in which it is made; the retention is the default, the database holds the wish."""
 
 RUNNING_SUMS: Final = tuple(target for target in DECLARED if isinstance(target, RunningSums))
+USAGE_SUMS: Final = tuple(sums for sums in RUNNING_SUMS if sums.table == _USAGE)

@@ -126,16 +126,27 @@ class AppendOnly:
     """Rows of the table ``name`` are added, and never changed or removed, whoever asks."""
 
     name: str
+    guard: str | None = None
+    """The trigger function that lets some updates through; without one, none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionChain:
+    """Rows of the table ``name`` are linked by hashes, project by project, as they are appended."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowPolicy:
-    """A role that reads the table ``name`` sees its users' rows in it, whatever it was granted.
+    """A role that reads the table ``name`` sees in it what its scopes say, whatever its grants.
 
     A grant adds a policy of the role's own where its kind sees, or writes, more.
     """
 
     name: str
+    rule: str = "users"
+    """One of `row_policies.RULES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +170,10 @@ class Fold:
     measures: tuple[str, ...]
     element: str | None = None
     """A column of arrays in the deltas: each of its elements is a key, and counted."""
-    found_by: str | None = None
-    """A key of which readers want one value through many buckets; an index leads to it."""
+    counted: str = "requests"
+    """What an element is one of."""
+    found_by: tuple[str, ...] = ()
+    """Keys of which readers want one value through many buckets; an index leads to each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,5 +193,8 @@ class RunningSums:
     keys: tuple[tuple[str, str], ...]
     """(column, type)."""
     measures: tuple[tuple[str, str, str], ...]
-    """(column, type, SQL aggregate over the contributions)."""
+    """(column, type, SQL aggregate over the contributions); min and max stay what they are, all
+    others add up."""
     folds: tuple[Fold, ...]
+    rule: str | None = None
+    """What shows its tables, one of `row_policies.RULES`; None is whoever may read them."""

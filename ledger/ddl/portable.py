@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
-from ledger.ddl import append_only, concurrent_indexes, row_policies, running_sums
+from ledger.ddl import (
+    append_only,
+    concurrent_indexes,
+    execution_chain,
+    row_policies,
+    running_sums,
+)
 from ledger.ddl.facts import Fact, Holds, RoutineIs, ViewIs, routine_facts
 from ledger.ddl.latency_functions import (
     aggregate_facts,
@@ -16,6 +22,7 @@ from ledger.ddl.latency_functions import (
 from ledger.ddl.objects import (
     AppendOnly,
     ConcurrentIndex,
+    ExecutionChain,
     LatencyFunctions,
     Routine,
     RowPolicy,
@@ -76,6 +83,11 @@ def _(target: RowPolicy, rendering: Rendering) -> list[Fact]:
     return row_policies.facts(target)
 
 
+@facts.register(ExecutionChain)
+def _(target: ExecutionChain, rendering: Rendering) -> list[Fact]:
+    return execution_chain.facts(target)
+
+
 @facts.register(RunningSums)
 def _(target: RunningSums, rendering: Rendering) -> list[Fact]:
     return running_sums.facts(target)
@@ -130,6 +142,16 @@ def _(target: RowPolicy, rendering: Rendering) -> list[Step]:
 @drop.register(RowPolicy)
 def _(target: RowPolicy, rendering: Rendering) -> list[Step]:
     return row_policies.drop(target)
+
+
+@create.register(ExecutionChain)
+def _(target: ExecutionChain, rendering: Rendering) -> list[Step]:
+    return execution_chain.create(target)
+
+
+@drop.register(ExecutionChain)
+def _(target: ExecutionChain, rendering: Rendering) -> list[Step]:
+    return execution_chain.drop(target)
 
 
 @create.register(ConcurrentIndex)

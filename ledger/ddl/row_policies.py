@@ -7,13 +7,15 @@ where this takes 0.6).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
 from ledger.ddl.facts import Fact, Holds
+from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.steps import AS_IT_IS, Step, literal
 
 if TYPE_CHECKING:
@@ -26,23 +28,61 @@ if TYPE_CHECKING:
 _POLICY = text(
     "SELECT polpermissive, polcmd::text, polroles, pg_get_expr(polqual, polrelid),"
     " pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
-    " WHERE polrelid = to_regclass(:table) AND polname = 'of_users'"
+    " WHERE polrelid = to_regclass(:table) AND polname = :policy"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What everybody sees of a table, by a policy; and who sees, or writes, more of it."""
+
+    policy: str
+    using: str
+    by_kind: Mapping[str, str] = field(default_factory=dict)
+    """What CREATE POLICY says of a role that was granted this kind; {} is the role."""
+
+
 _OF_USERS = "user_id = ANY ((SELECT ledger.scoped_users())::uuid[])"
+_OF_PROJECTS = "project_id = ANY ((SELECT ledger.scoped_projects())::uuid[])"
+_OF_ALL = "(SELECT ledger.sees_all())"
+_NARROWED = f"user_id = coalesce((SELECT {NARROWED_TO}), user_id)"
+
+RULES: Final[Mapping[str, Rule]] = {
+    "users": Rule(
+        policy="of_users",
+        using=_OF_USERS,
+        by_kind={
+            "service": "FOR ALL TO {} USING (true) WITH CHECK (true)",
+            "auditor": "FOR SELECT TO {} USING (true)",
+            "writer": "FOR INSERT TO {} WITH CHECK (true)",
+        },
+    ),
+    # Also a role that sees all is narrowed by `ledger.user_id`, and an auditor to projects.
+    "users and projects": Rule(
+        policy="of_users",
+        using=_OF_USERS,
+        by_kind={
+            "service": f"FOR SELECT TO {{}} USING ({_OF_ALL})",
+            "auditor": f"FOR SELECT TO {{}} USING ({_OF_ALL} OR ({_OF_PROJECTS} AND {_NARROWED}))",
+        },
+    ),
+    "projects": Rule(policy="of_projects", using=f"{_OF_ALL} OR {_OF_PROJECTS}"),
+    "all": Rule(policy="of_all", using=_OF_ALL),
+}
 
 
 def create(target: RowPolicy) -> list[Step]:
-    """Show each role its users' rows, and the owner all of them."""
-    table = f"ledger.{target.name}"
+    """Show each role what its scopes say, and the owner everything."""
+    table, rule = f"ledger.{target.name}", RULES[target.rule]
     return [
         Step(sql=f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"),
-        Step(sql=f"DROP POLICY IF EXISTS of_users ON {table}"),
-        Step(sql=_of_users(table)),
+        Step(sql=f"DROP POLICY IF EXISTS {rule.policy} ON {table}"),
+        Step(sql=_of_everybody(table, rule)),
     ]
 
 
-def _of_users(table: str) -> str:
-    return f"CREATE POLICY of_users ON {table} FOR SELECT USING ({_OF_USERS})"
+def _of_everybody(table: str, rule: Rule) -> str:
+    return f"CREATE POLICY {rule.policy} ON {table} FOR SELECT USING ({rule.using})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,44 +90,48 @@ class _PolicyIs:
     """Everybody's policy is that of the scopes."""
 
     table: str
+    rule: Rule
 
     def problems(self, connection: Connection) -> Iterator[str]:
+        policy = self.rule.policy
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
         )
-        connection.exec_driver_sql(_of_users(f"pg_temp.{self.table}"))
+        connection.exec_driver_sql(_of_everybody(f"pg_temp.{self.table}", self.rule))
         wanted, found = (
-            connection.execute(_POLICY, {"table": f"{schema}.{self.table}"}).first()
+            connection.execute(
+                _POLICY, {"table": f"{schema}.{self.table}", "policy": policy}
+            ).first()
             for schema in ("pg_temp", "ledger")
         )
         if found is None:
-            yield f"policy of_users on {self.table} is missing"
+            yield f"policy {policy} on {self.table} is missing"
         elif found != wanted:
-            yield f"policy of_users on {self.table} was changed"
+            yield f"policy {policy} on {self.table} was changed"
 
 
 def drop(target: RowPolicy) -> list[Step]:
     """Show the rows to whoever may read the table. Policies of roles go with the table."""
-    table = f"ledger.{target.name}"
+    table, rule = f"ledger.{target.name}", RULES[target.rule]
     return [
-        Step(sql=f"DROP POLICY IF EXISTS of_users ON {table}"),
+        Step(sql=f"DROP POLICY IF EXISTS {rule.policy} ON {table}"),
         Step(sql=f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"),
     ]
 
 
 def facts(target: RowPolicy) -> list[Fact]:
     """It is enabled, and everybody's policy is that of the scopes."""
-    table = f"to_regclass({literal(f'ledger.{target.name}')})"
+    table, rule = f"to_regclass({literal(f'ledger.{target.name}')})", RULES[target.rule]
     return [
         Holds(
             query=f"SELECT relrowsecurity FROM pg_class WHERE oid = {table}",
             otherwise=f"row level security of {target.name} is off",
         ),
-        _PolicyIs(table=target.name),
+        _PolicyIs(table=target.name, rule=rule),
         Holds(
             # A grant's are for one role that has a scope; any other lets somebody see or write.
             query="SELECT NOT EXISTS (SELECT FROM pg_policy"
-            f" WHERE polrelid = {table} AND polname <> 'of_users' AND NOT EXISTS ("
+            f" WHERE polrelid = {table} AND polname <> '{rule.policy}' AND NOT EXISTS ("
             "SELECT FROM pg_roles r JOIN ledger.role_scopes s ON s.role = r.rolname"
             " WHERE polroles = ARRAY[r.oid] AND s.kind <> 'reader'))",
             otherwise=f"{target.name} has a policy that no grant made",
@@ -95,19 +139,17 @@ def facts(target: RowPolicy) -> list[Fact]:
     ]
 
 
-_BY_KIND = {
-    "service": "FOR ALL TO {} USING (true) WITH CHECK (true)",
-    "auditor": "FOR SELECT TO {} USING (true)",
-    "writer": "FOR INSERT TO {} WITH CHECK (true)",
-}
+def knows_projects(target: RowPolicy) -> bool:
+    """Whether what is shown may depend on projects."""
+    return _OF_PROJECTS in "".join([RULES[target.rule].using, *RULES[target.rule].by_kind.values()])
 
 
-def grant(connection: Connection, table: str, role: str, quoted: str, kind: str) -> None:
+def grant(connection: Connection, target: RowPolicy, role: str, quoted: str, kind: str) -> None:
     """Make the policy of a role whose kind sees or writes all; others share the table's.
 
     Where it is not there: to make one stops the table's readers and writers for a moment.
     """
-    if kind not in _BY_KIND:
+    if (policy := RULES[target.rule].by_kind.get(kind)) is None:
         return
     # The name stays the same in a dump that is restored elsewhere; a role's may be as long as
     # any name.
@@ -116,9 +158,9 @@ def grant(connection: Connection, table: str, role: str, quoted: str, kind: str)
         "SELECT EXISTS (SELECT FROM pg_policy WHERE polrelid = to_regclass(:table)"
         " AND polname = :name)"
     )
-    if not connection.scalar(is_there, {"table": f"ledger.{table}", "name": name}):
+    if not connection.scalar(is_there, {"table": f"ledger.{target.name}", "name": name}):
         connection.exec_driver_sql(
-            f"CREATE POLICY {name} ON ledger.{table} {_BY_KIND[kind].format(quoted)}",
+            f"CREATE POLICY {name} ON ledger.{target.name} {policy.format(quoted)}",
             execution_options=AS_IT_IS,
         )
 

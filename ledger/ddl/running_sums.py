@@ -7,11 +7,12 @@ up in one statement: two would show readers the same calls twice or not at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ledger.ddl import row_policies
 from ledger.ddl.aggregates import EPOCH
 from ledger.ddl.facts import Fact, TableIs, TriggerIs, routine_facts
-from ledger.ddl.objects import Routine
+from ledger.ddl.objects import Routine, RowPolicy
 from ledger.ddl.routines import create_routine, drop_routine, make_routine
 from ledger.ddl.search_path import FIXED
 from ledger.ddl.steps import Step, seconds
@@ -27,6 +28,7 @@ def create(target: RunningSums) -> list[Step]:
     """Make the tables, have deltas appended, and sum the rows that were there before."""
     return [
         *(Step(sql=sql) for statements in _tables(target).values() for sql in statements),
+        *(step for policy in _policies(target) for step in row_policies.create(policy)),
         *make_routine(_append(target)),
         Step(sql=_trigger(target)),
         create_routine(_fold(target)),
@@ -47,7 +49,11 @@ def drop(target: RunningSums) -> list[Step]:
 def facts(target: RunningSums) -> list[Fact]:
     """Tables, trigger and routines are as they should be."""
     return [
-        *(TableIs(name=name, statements=made) for name, made in _tables(target).items()),
+        *(
+            TableIs(name=name, statements=made, has_policies=target.rule is not None)
+            for name, made in _tables(target).items()
+        ),
+        *(fact for policy in _policies(target) for fact in row_policies.facts(policy)),
         *routine_facts(_append(target)),
         *routine_facts(_fold(target)),
         # Not ALWAYS: a replica's or a restore's replay brings the deltas, too.
@@ -58,6 +64,12 @@ def facts(target: RunningSums) -> list[Fact]:
 def table_names(target: RunningSums) -> list[str]:
     """The deltas, and what they are folded into."""
     return [target.name, *(fold.name for fold in target.folds)]
+
+
+def _policies(target: RunningSums) -> list[RowPolicy]:
+    if target.rule is None:
+        return []
+    return [RowPolicy(name=name, rule=target.rule) for name in table_names(target)]
 
 
 def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
@@ -84,9 +96,11 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
                 f" {columns}, CONSTRAINT {fold.name}_pkey PRIMARY KEY (bucket, {', '.join(keys)}))"
             ),
         )
-        if fold.found_by is not None:
-            index = f"{fold.name}_{fold.found_by}_idx ON ledger.{fold.name} ({fold.found_by}"
-            tables[fold.name] += (f"CREATE INDEX IF NOT EXISTS {index}, bucket)",)
+        tables[fold.name] += tuple(
+            f"CREATE INDEX IF NOT EXISTS {fold.name}_{key}_idx"
+            f" ON ledger.{fold.name} ({key}, bucket)"
+            for key in fold.found_by
+        )
     return tables
 
 
@@ -97,7 +111,19 @@ def keys_of(fold: Fold) -> tuple[str, ...]:
 
 def measures_of(fold: Fold) -> tuple[str, ...]:
     """What its rows add up."""
-    return fold.measures if fold.element is None else ("requests",)
+    return fold.measures if fold.element is None else (fold.counted,)
+
+
+_EXTREMES: Final = {"min": "least", "max": "greatest"}
+
+
+def merging(target: RunningSums, fold: Fold) -> dict[str, str]:
+    """The aggregate that puts together several values of each measure: sum, min or max."""
+    made = {name: aggregate.partition("(")[0] for name, _, aggregate in target.measures}
+    return {
+        name: kind if (kind := made.get(name, "sum")) in _EXTREMES else "sum"
+        for name in measures_of(fold)
+    }
 
 
 def summed(target: RunningSums, rows: str) -> str:
@@ -142,7 +168,8 @@ def _fold(target: RunningSums) -> Routine:
     somebody repairs by hand must not deadlock with him.
     """
     folds = ",\n".join(
-        f"folded_{number} AS (\n{_folding(fold)})" for number, fold in enumerate(target.folds)
+        f"folded_{number} AS (\n{_folding(target, fold)})"
+        for number, fold in enumerate(target.folds)
     )
     return Routine(
         name=f"fold_{target.name}",
@@ -167,23 +194,29 @@ $function$""",
     )
 
 
-def folded(fold: Fold, deltas: str) -> str:
+def folded(target: RunningSums, fold: Fold, deltas: str) -> str:
     """A SELECT of what deltas come to, as rows of the fold; ``deltas`` names a relation."""
     bucket = f"date_bin('{seconds(fold.bucket)} seconds', hour, {EPOCH})"
     if fold.element is None:
-        rows, sums = deltas, [f"sum({name})" for name in measures_of(fold)]
+        rows = deltas
+        sums = [f"{kind}({name})" for name, kind in merging(target, fold).items()]
     else:
         rows, sums = f"{deltas}, unnest({fold.element}) AS bin", ["count(*)"]
     keys = ", ".join(keys_of(fold))
     return f"SELECT {bucket}, {keys}, {', '.join(sums)}\n  FROM {rows}\n  GROUP BY 1, {keys}"
 
 
-def _folding(fold: Fold) -> str:
+def _folding(target: RunningSums, fold: Fold) -> str:
     """The statement that adds what was taken to one table."""
-    keys, measures = ", ".join(keys_of(fold)), measures_of(fold)
-    added = ", ".join(f"{name} = total.{name} + excluded.{name}" for name in measures)
+    keys, measures = ", ".join(keys_of(fold)), merging(target, fold)
+    added = ", ".join(
+        f"{name} = total.{name} + excluded.{name}"
+        if kind == "sum"
+        else f"{name} = {_EXTREMES[kind]}(total.{name}, excluded.{name})"
+        for name, kind in measures.items()
+    )
     return (
         f"  INSERT INTO ledger.{fold.name} AS total (bucket, {keys}, {', '.join(measures)})\n"
-        f"  {folded(fold, 'taken')} ORDER BY 1, {keys}\n"
+        f"  {folded(target, fold, 'taken')} ORDER BY 1, {keys}\n"
         f"  ON CONFLICT (bucket, {keys}) DO UPDATE SET {added}"
     )

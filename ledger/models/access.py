@@ -13,17 +13,19 @@ from ledger.models.base import Base
 
 
 class RoleScope(Base):
-    """One thing a role may see: a user's rows, or, for some kinds, all of them."""
+    """One thing a role may see: a user's rows, a project's, or, for some kinds, all of them."""
 
     __tablename__ = "role_scopes"
     __table_args__ = (
         CheckConstraint("kind IN ('reader', 'writer', 'service', 'auditor')", name="kind"),
         CheckConstraint("(kind = 'reader') = (user_id IS NOT NULL)", name="user"),
+        CheckConstraint("project_id IS NULL OR kind = 'auditor'", name="project"),
         Index(
-            "role_scopes_role_kind_user_id_key",
+            "role_scopes_role_kind_user_id_project_id_key",
             "role",
             "kind",
             "user_id",
+            "project_id",
             unique=True,
             postgresql_nulls_not_distinct=True,
         ),
@@ -35,6 +37,7 @@ class RoleScope(Base):
     role: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(Text)
     user_id: Mapped[UUID | None] = mapped_column(Uuid)
+    project_id: Mapped[UUID | None] = mapped_column(Uuid)
     granted_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=text("now()")
     )

@@ -38,6 +38,10 @@ class PriceList:
     def __init__(self, prices: Iterable[ModelPrice]) -> None:
         self._models = by_model(prices)
 
+    def providers(self, model: str) -> list[str]:
+        """Who serves the model at some price, in their order."""
+        return sorted(provider for provider, named in self._models if named == model)
+
     def price(
         self, tokens: TokenCounts, *, provider: str, model: str, service_tier: str, at: datetime
     ) -> Priced | Unpriced:

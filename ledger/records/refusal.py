@@ -17,7 +17,7 @@ _MOST_RULES: Final = 5
 
 _RULES: Final = {
     "missing": "is missing, and every record has one",
-    "extra_forbidden": "is not a field of such a record; what has none goes into attributes",
+    "extra_forbidden": "is not a field of such a record",
     "timezone_aware": "has no time zone; pass an aware datetime, for example datetime.now(UTC)",
     "string_pattern_mismatch": "holds a NUL character, which PostgreSQL cannot store",
     "string_unicode": "is not Unicode text; it holds a lone surrogate",

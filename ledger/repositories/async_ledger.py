@@ -17,6 +17,7 @@ from ledger.engine import async_engine, async_reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import AsyncMaintenance
 from ledger.records.usage import Charging
+from ledger.repositories.audit import AsyncAudit
 from ledger.repositories.billing import AsyncBilling
 from ledger.repositories.binding import AsyncBindable
 from ledger.repositories.embedding import serve
@@ -39,18 +40,21 @@ class AsyncLedger:
 
     telemetry: AsyncTelemetry
     billing: AsyncBilling
+    audit: AsyncAudit
     tenancy: AsyncTenancy
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a ledger each
         self,
         *,
         telemetry: AsyncTelemetry,
         billing: AsyncBilling,
+        audit: AsyncAudit,
         tenancy: AsyncTenancy,
         engine: AsyncEngine | None,
         closing: AsyncExitStack,
     ) -> None:
-        self.telemetry, self.billing, self.tenancy = telemetry, billing, tenancy
+        self.telemetry, self.billing, self.audit = telemetry, billing, audit
+        self.tenancy = tenancy
         self._engine = engine
         self._closing = closing
 
@@ -162,6 +166,7 @@ class AsyncLedger:
         return cls(
             telemetry=made(AsyncTelemetry),
             billing=made(AsyncBilling),
+            audit=made(AsyncAudit),
             tenancy=made(AsyncTenancy),
             engine=source if isinstance(source, AsyncEngine) else None,
             closing=closing,

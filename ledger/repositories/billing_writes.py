@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ledger.repositories.batches import BATCH_SIZE, batches, batches_async, checked
+from ledger.repositories.batches import BATCH_SIZE
 from ledger.write.repricing import reprice
-from ledger.write.tally import Tally
 from ledger.write.usage import Bookkeeper
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from ledger.records.report import Rejected, WriteReport
     from ledger.records.repricing import Repricing
     from ledger.records.usage import BookedUsage, Usage
+    from ledger.repositories.repository import BatchPlan
     from ledger.window import Window
     from ledger.write.commands import Plan
     from ledger.write.terms import Terms
@@ -28,9 +28,14 @@ class BillingWrites:
     if TYPE_CHECKING:  # the repository's
         terms: Terms
 
-        @property
-        def _is_bound(self) -> bool: ...
         def perform(self, plan: Plan[Result]) -> Result: ...
+        def _write(
+            self,
+            records: Iterable[object],
+            batch_plan: BatchPlan,
+            batch_size: int,
+            on_rejected: Callable[[Rejected], object] | None,
+        ) -> WriteReport: ...
 
     def record_usage(self, usage: Usage | Mapping[str, Any]) -> BookedUsage:
         """Book one call, exactly once, and give what it was booked at.
@@ -73,14 +78,8 @@ class BillingWrites:
         Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
         booked before; sending everything again is safe.
         """
-        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
-        bookkeeper = Bookkeeper(self.terms)
-        first = 0
-        with tally.told_on_failure():
-            for batch in batches(usages, checked(batch_size)):
-                self.perform(bookkeeper.book_batch(batch, first, tally))
-                first += len(batch)
-        return tally.report()
+        book = Bookkeeper(self.terms).book_batch
+        return self._write(usages, book, batch_size, on_rejected)
 
 
 class AsyncBillingWrites:
@@ -89,9 +88,14 @@ class AsyncBillingWrites:
     if TYPE_CHECKING:  # the repository's
         terms: Terms
 
-        @property
-        def _is_bound(self) -> bool: ...
         async def perform(self, plan: Plan[Result]) -> Result: ...
+        async def _write(
+            self,
+            records: Iterable[object] | AsyncIterable[object],
+            batch_plan: BatchPlan,
+            batch_size: int,
+            on_rejected: Callable[[Rejected], object] | None,
+        ) -> WriteReport: ...
 
     async def record_usage(self, usage: Usage | Mapping[str, Any]) -> BookedUsage:
         """Book one call, exactly once, and give what it was booked at.
@@ -134,11 +138,5 @@ class AsyncBillingWrites:
         Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
         booked before; sending everything again is safe.
         """
-        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
-        bookkeeper = Bookkeeper(self.terms)
-        first = 0
-        with tally.told_on_failure():
-            async for batch in batches_async(usages, checked(batch_size)):
-                await self.perform(bookkeeper.book_batch(batch, first, tally))
-                first += len(batch)
-        return tally.report()
+        book = Bookkeeper(self.terms).book_batch
+        return await self._write(usages, book, batch_size, on_rejected)

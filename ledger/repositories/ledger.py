@@ -14,6 +14,7 @@ from ledger.engine import engine, reading_engine
 from ledger.errors import InvalidArgument
 from ledger.maintenance import Maintenance
 from ledger.records.usage import Charging
+from ledger.repositories.audit import Audit
 from ledger.repositories.billing import Billing
 from ledger.repositories.binding import Bindable
 from ledger.repositories.embedding import serve
@@ -36,18 +37,21 @@ class Ledger:
 
     telemetry: Telemetry
     billing: Billing
+    audit: Audit
     tenancy: Tenancy
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a ledger each
         self,
         *,
         telemetry: Telemetry,
         billing: Billing,
+        audit: Audit,
         tenancy: Tenancy,
         engine: Engine | None,
         closing: ExitStack,
     ) -> None:
-        self.telemetry, self.billing, self.tenancy = telemetry, billing, tenancy
+        self.telemetry, self.billing, self.audit = telemetry, billing, audit
+        self.tenancy = tenancy
         self._engine = engine
         self._closing = closing
 
@@ -187,6 +191,7 @@ class Ledger:
         return cls(
             telemetry=made(Telemetry),
             billing=made(Billing),
+            audit=made(Audit),
             tenancy=made(Tenancy),
             engine=source if isinstance(source, Engine) else None,
             closing=closing,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import (
@@ -19,16 +19,22 @@ from ledger.engine import translated_errors
 from ledger.errors import InvalidArgument
 from ledger.queries.query import Cells, Context, Query
 from ledger.records.installation import Installed
+from ledger.records.report import Rejected, WriteReport
 from ledger.repositories import direct
+from ledger.repositories.batches import batches, batches_async, checked
 from ledger.repositories.binding import AsyncBindable, Bindable, joined, joined_async
 from ledger.repositories.expected import ANY, Expected
 from ledger.repositories.long_reads import long_read, long_read_async, require
 from ledger.repositories.reader import Reader, Step
 from ledger.write.commands import Plan
 from ledger.write.driving import carry_out, carry_out_async, drive, drive_async
+from ledger.write.tally import Tally
 from ledger.write.terms import STANDARD_TERMS, Terms
 
 Result = TypeVar("Result")
+
+BatchPlan: TypeAlias = Callable[[Sequence[object], int, Tally], Plan[None]]
+"""Of a batch, the place of its first record, and the tally in which all of it is counted."""
 
 
 class Repository:
@@ -100,6 +106,22 @@ class Repository:
     def perform(self, plan: Plan[Result]) -> Result:
         """Carry out a plan, each of its parts in a transaction."""
         return carry_out(plan, self._transaction)
+
+    def _write(
+        self,
+        records: Iterable[object],
+        batch_plan: BatchPlan,
+        batch_size: int,
+        on_rejected: Callable[[Rejected], object] | None,
+    ) -> WriteReport:
+        """Carry out a plan for each batch of records, and count what became of them."""
+        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        first = 0
+        with tally.told_on_failure():
+            for batch in batches(records, checked(batch_size)):
+                self.perform(batch_plan(batch, first, tally))
+                first += len(batch)
+        return tally.report()
 
     def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
         """The answer to a question, from one statement."""
@@ -176,6 +198,22 @@ class AsyncRepository:
     async def perform(self, plan: Plan[Result]) -> Result:
         """Carry out a plan, each of its parts in a transaction."""
         return await carry_out_async(plan, self._transaction)
+
+    async def _write(
+        self,
+        records: Iterable[object] | AsyncIterable[object],
+        batch_plan: BatchPlan,
+        batch_size: int,
+        on_rejected: Callable[[Rejected], object] | None,
+    ) -> WriteReport:
+        """Carry out a plan for each batch of records, and count what became of them."""
+        tally = Tally(commits=not self._is_bound, on_rejected=on_rejected)
+        first = 0
+        with tally.told_on_failure():
+            async for batch in batches_async(records, checked(batch_size)):
+                await self.perform(batch_plan(batch, first, tally))
+                first += len(batch)
+        return tally.report()
 
     async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result:
         """The answer to a question, from one statement."""

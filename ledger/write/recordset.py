@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Executable
 
-_ROWS: Final = "rows"
+ROWS: Final = "rows"
 POSITION: Final = "position"
 
 
 def given(columns: Iterable[Column[Any]]) -> Any:  # noqa: ANN401 - SQLAlchemy's table values
     """The rows of the bound text as a relation: these columns, and `position`."""
     return (
-        func.json_to_recordset(cast(bindparam(_ROWS, type_=Text), JSON))
+        func.json_to_recordset(cast(bindparam(ROWS, type_=Text), JSON))
         .table_valued(
             *(column(each.name, each.type) for each in columns), column(POSITION, BigInteger)
         )
@@ -47,7 +47,7 @@ def given(columns: Iterable[Column[Any]]) -> Any:  # noqa: ANN401 - SQLAlchemy's
 
 def bound(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The parameters of a statement about these rows."""
-    return {_ROWS: to_json(rows).decode()}
+    return {ROWS: to_json(rows).decode()}
 
 
 def comparison(

@@ -19,6 +19,8 @@ VIEWS = ("visible_requests", "visible_metrics_1m", "visible_metrics_1h")
 BOOKS = ("alembic_version", "installation", "rollup_progress")
 CATALOGUES = ("users", "providers", "projects", "tiers", "model_prices")
 """What a writer books usage by."""
+RUNS = ("execution_ledger", "execution_deltas", "execution_days", "execution_costs")
+"""Row level security shows a reader its own runs, and no sums."""
 TABLES = ("llm_requests", "llm_metrics_1m", "llm_metrics_1h", "role_scopes")
 
 DENIED = psycopg.errors.InsufficientPrivilege
@@ -167,7 +169,9 @@ def test_no_relation_but_the_views_can_be_read(roles: Roles, kind: str) -> None:
     role = roles.granted(kind, [ALICE] if kind == "reader" else [])
 
     assert readable(roles, role) == (
-        {"my_scopes", "visible_usage", *VIEWS} if kind == "reader" else {*BOOKS, *CATALOGUES}
+        {"my_scopes", "visible_usage", *VIEWS, *BOOKS, *RUNS}
+        if kind == "reader"
+        else {*BOOKS, *CATALOGUES}
     )
 
 

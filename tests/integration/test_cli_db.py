@@ -145,9 +145,9 @@ def test_roles_are_granted_and_revoked(database_url: str, roles: Roles) -> None:
     at = ("--database-url", database_url)
     role = roles.create(suffix=" -odd").name
     succeed("db", "grant", role, "--as", "reader", "--user", USER, *at)
-    assert roles.scopes() == [(role, "reader", USER)]
+    assert roles.scopes() == [(role, "reader", USER, None)]
     succeed("db", "grant", role, "--as", "service", *at)
-    assert {kind for _, kind, _ in roles.scopes()} == {"reader", "service"}
+    assert {kind for _, kind, _, _ in roles.scopes()} == {"reader", "service"}
     succeed("db", "revoke", role, *at)
     assert roles.scopes() == []
 

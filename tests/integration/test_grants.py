@@ -72,7 +72,7 @@ def test_a_grant_that_is_repeated_changes_nothing(roles: Roles, kind: str) -> No
     roles.grant(role.name, kind, users[::-1] + users)
 
     assert (privileges(roles, role), check(roles.url)) == before
-    assert [(name, user) for name, _, user in roles.scopes()] == [
+    assert [(name, user) for name, _, user, _ in roles.scopes()] == [
         (role.name, user) for user in users or (None,)
     ]
 
@@ -83,9 +83,9 @@ def test_a_second_grant_adds_users_and_kinds_and_a_revocation_takes_all(roles: R
     roles.grant(role.name, "writer")
 
     assert roles.scopes() == [
-        (role.name, "reader", UUID(int=1)),
-        (role.name, "reader", UUID(int=2)),
-        (role.name, "writer", None),
+        (role.name, "reader", UUID(int=1), None),
+        (role.name, "reader", UUID(int=2), None),
+        (role.name, "writer", None, None),
     ]
     roles.revoke(role.name)
     assert (roles.scopes(), privileges(roles, role)) == ([], [])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, DateTime, bindparam, text
 
-from ledger.ddl.declared import RUNNING_SUMS
+from ledger.ddl.declared import USAGE_SUMS
 from ledger.ddl.objects import RunningSums
 from ledger.ddl.running_sums import folded, keys_of, measures_of, summed
 from ledger.models.billing_sums import SUM_KEYS, SUMS, USER_KEYS
@@ -53,7 +53,7 @@ def _inserted(target: RunningSums) -> str:
     )
 
 
-def _level(number: int, fold: Fold) -> str:
+def _level(target: RunningSums, number: int, fold: Fold) -> str:
     """CTEs of what the level should say, and of what it says with the deltas that wait."""
     keys, measures = keys_of(fold), measures_of(fold)
     columns = ", ".join(("bucket", *keys, *measures))
@@ -62,11 +62,11 @@ def _level(number: int, fold: Fold) -> str:
     days = "bucket >= :{0}_from AND bucket < :{0}_to"
     compared = days.format("hours" if fold.bucket == HOUR else "days")
     return f"""recounted_{number} ({columns}) AS (
-SELECT * FROM ({folded(fold, "recounted")}) AS made ({columns}) WHERE {compared}),
+SELECT * FROM ({folded(target, fold, "recounted")}) AS made ({columns}) WHERE {compared}),
 stored_{number} AS (
 SELECT {groups}, {sums} FROM (
   SELECT {columns} FROM ledger.{fold.name} WHERE {compared}
-  UNION ALL SELECT * FROM ({folded(fold, "waiting")}) AS made ({columns}) WHERE {compared}
+  UNION ALL SELECT * FROM ({folded(target, fold, "waiting")}) AS made ({columns}) WHERE {compared}
 ) AS every GROUP BY {groups})"""
 
 
@@ -94,7 +94,7 @@ def _statement(target: RunningSums) -> str:
     levels = list(enumerate(target.folds))
     deltas = ", ".join(("hour", *(n for n, _ in target.keys), *(n for n, _, _ in target.measures)))
     in_days = _IN_DAYS.format(moment="hour")
-    both = ",\n".join(_level(number, fold) for number, fold in levels)
+    both = ",\n".join(_level(target, number, fold) for number, fold in levels)
     compared = "\nUNION ALL\n".join(_compared(number, fold) for number, fold in levels)
     return f"""WITH inserted AS NOT MATERIALIZED (
 {_inserted(target)}),
@@ -127,7 +127,7 @@ def _bound(target: RunningSums) -> TextClause:
     )
 
 
-SUMS_COMPARED: Final[tuple[TextClause, ...]] = tuple(_bound(target) for target in RUNNING_SUMS)
+SUMS_COMPARED: Final[tuple[TextClause, ...]] = tuple(_bound(target) for target in USAGE_SUMS)
 """One for each table of deltas, and what they are folded into."""
 
 

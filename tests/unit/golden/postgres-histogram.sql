@@ -521,7 +521,7 @@ $block$;
 -- drop Retention llm_metrics_1h
 
 -- create View my_scopes
-CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user;
+CREATE OR REPLACE VIEW ledger.my_scopes WITH (security_barrier) AS SELECT kind, user_id FROM ledger.role_scopes WHERE role = current_user AND project_id IS NULL;
 
 -- drop View my_scopes
 DROP VIEW IF EXISTS ledger.my_scopes;
@@ -827,6 +827,406 @@ DROP ROUTINE IF EXISTS ledger.fold_token_usage_user_deltas;
 DROP ROUTINE IF EXISTS ledger.append_token_usage_user_deltas;
 DROP TABLE IF EXISTS ledger.token_usage_user_deltas;
 DROP TABLE IF EXISTS ledger.token_usage_user_days;
+
+-- create View my_projects
+CREATE OR REPLACE VIEW ledger.my_projects WITH (security_barrier) AS SELECT project_id FROM ledger.role_scopes WHERE role = current_user AND project_id IS NOT NULL;
+
+-- drop View my_projects
+DROP VIEW IF EXISTS ledger.my_projects;
+
+-- create Routine scoped_projects
+CREATE OR REPLACE FUNCTION ledger.scoped_projects() RETURNS uuid[] LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RETURN ARRAY(SELECT project_id FROM ledger.my_projects);
+END
+$function$;
+
+-- drop Routine scoped_projects
+DROP ROUTINE IF EXISTS ledger.scoped_projects;
+
+-- create ExecutionChain execution_ledger
+CREATE OR REPLACE FUNCTION ledger.execution_encoding(project_id uuid, sequence bigint, id uuid, user_id uuid, created_at timestamptz, recorded_at timestamptz, duration_ms bigint, run_id text, parent_run_id text, agent_id text, status text, total_cost_cents numeric, payload_digests bytea) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN '\x01'::bytea || uuid_send(project_id) || int8send(sequence) || uuid_send(id) || uuid_send(user_id) || timestamptz_send(created_at) || timestamptz_send(recorded_at) || int8send(duration_ms) || coalesce(int4send(octet_length(convert_to(run_id, 'UTF8'))) || convert_to(run_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(parent_run_id, 'UTF8'))) || convert_to(parent_run_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(agent_id, 'UTF8'))) || convert_to(agent_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(status, 'UTF8'))) || convert_to(status, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(trim_scale(total_cost_cents)::text, 'UTF8'))) || convert_to(trim_scale(total_cost_cents)::text, 'UTF8'), '\xffffffff'::bytea) || payload_digests;
+CREATE OR REPLACE FUNCTION ledger.payload_digests(salt bytea, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, error_message text) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(sha256(salt || convert_to(intent, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(input::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(output::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(cost_json::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(execution_trace_json::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(error_message, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea);
+CREATE OR REPLACE FUNCTION ledger.link_execution(hash bytea, head bytea, digest bytea) RETURNS bytea LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
+BEGIN
+  RETURN pg_catalog.sha256(coalesce(hash, head) OPERATOR(pg_catalog.||) digest);
+END
+$function$;
+CREATE OR REPLACE AGGREGATE ledger.chained_hash(bytea, bytea) (SFUNC = ledger.link_execution, STYPE = bytea);
+CREATE OR REPLACE FUNCTION ledger.append_executions(projects uuid[], executions json) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  -- Of random bits that nobody keeps: a salt that is erased cannot be worked out again.
+  secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+  appended_at timestamptz;
+  appended bigint;
+BEGIN
+  -- In the order of their ids, or two who append to the same projects would deadlock.
+  INSERT INTO ledger.execution_heads (project_id) SELECT * FROM unnest(projects) AS id ORDER BY id
+  ON CONFLICT DO NOTHING;
+  PERFORM FROM ledger.execution_heads WHERE project_id = ANY (projects) ORDER BY project_id FOR UPDATE;
+  appended_at := clock_timestamp();
+  -- Each statement sees what was committed until it began: all that the locks waited for.
+  INSERT INTO ledger.execution_ledger (id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, salt, payload_digests, recorded_at, sequence,
+    hash_version, previous_hash, hash)
+  SELECT id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, salt, payload_digests, appended_at, sequence, 1,
+    coalesce(lag(hash) OVER chain, head_hash), hash
+  FROM (
+    SELECT *, ledger.chained_hash(head_hash, sha256(ledger.execution_encoding(digested.project_id, digested.sequence, digested.id, digested.user_id, digested.created_at, appended_at, (execution_trace_json ->> 'duration_ms')::bigint, digested.run_id, digested.parent_run_id, digested.agent_id, digested.status, (cost_json ->> 'total')::numeric(24, 12), digested.payload_digests)))
+      OVER (PARTITION BY project_id ORDER BY place) AS hash
+    FROM (
+      SELECT *, ledger.payload_digests(salted.salt, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.error_message) AS payload_digests
+      FROM (
+        SELECT sent.*, head.hash AS head_hash, sha256(secret || int8send(place)) AS salt,
+          head.sequence + row_number() OVER (PARTITION BY sent.project_id ORDER BY place)
+            AS sequence
+        FROM ROWS FROM (json_to_recordset(executions) AS (id uuid, run_id text, parent_run_id text, project_id uuid, user_id uuid, agent_id text, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, status text, error_message text, created_at timestamptz(3)))
+          WITH ORDINALITY AS sent(id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, place)
+        JOIN ledger.execution_heads head ON head.project_id = sent.project_id
+        WHERE sent.project_id = ANY (projects) AND NOT EXISTS (
+          SELECT FROM ledger.execution_ledger stored WHERE stored.run_id = sent.run_id)
+      ) AS salted
+      OFFSET 0 -- or each digest would be worked out twice
+    ) AS digested
+  ) AS hashed
+  WINDOW chain AS (PARTITION BY project_id ORDER BY place)
+  ORDER BY project_id, place;
+  GET DIAGNOSTICS appended = ROW_COUNT;
+  RETURN appended;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.append_executions FROM PUBLIC;
+CREATE OR REPLACE FUNCTION ledger.extend_chain() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  stray record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM inserted) THEN
+    RETURN NULL;
+  END IF;
+  SELECT run_id, project_id, sequence INTO stray
+  FROM (
+    SELECT added.run_id, added.project_id, added.sequence, added.previous_hash,
+      added.hash = sha256(added.previous_hash || sha256(ledger.execution_encoding(added.project_id, added.sequence, added.id, added.user_id, added.created_at, added.recorded_at, added.duration_ms, added.run_id, added.parent_run_id, added.agent_id, added.status, added.total_cost_cents, added.payload_digests))) AS is_hashed,
+      coalesce(lag(added.sequence) OVER chain, head.sequence) AS sequence_before,
+      coalesce(lag(added.hash) OVER chain, head.hash) AS hash_before
+    FROM inserted added LEFT JOIN ledger.execution_heads head ON head.project_id = added.project_id
+    WINDOW chain AS (PARTITION BY added.project_id ORDER BY added.sequence)
+  ) AS added
+  WHERE (sequence = sequence_before + 1 AND previous_hash = hash_before AND is_hashed)
+    IS NOT TRUE
+  LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      'INSERT of run %L into ledger.execution_ledger is refused: sequence %s does not follow the head of'
+      ' the chain of project %s; rows are appended by ledger.append_executions()',
+      stray.run_id, stray.sequence, stray.project_id);
+  END IF;
+  UPDATE ledger.execution_heads head SET sequence = last.sequence, hash = last.hash
+  FROM (
+    SELECT project_id, sequence, hash FROM inserted
+    WHERE (project_id, sequence) IN (SELECT project_id, max(sequence) FROM inserted GROUP BY 1)
+  ) AS last
+  WHERE head.project_id = last.project_id;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.extend_chain FROM PUBLIC;
+CREATE OR REPLACE FUNCTION ledger.guard_head() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  IF NEW.project_id = OLD.project_id AND NEW.sequence > OLD.sequence AND EXISTS (
+    SELECT FROM ledger.execution_ledger WHERE project_id = NEW.project_id
+      AND sequence = NEW.sequence AND hash = NEW.hash)
+  THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
+    'UPDATE of ledger.execution_heads is refused: a head moves on to a row that was appended';
+END
+$function$;
+CREATE OR REPLACE FUNCTION ledger.guard_execution() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  erased ledger.execution_ledger := OLD;
+BEGIN
+  erased.salt := NULL;
+  erased.intent := '[erased]';
+  erased.input := '{}'::jsonb;
+  erased.output := CASE WHEN OLD.output IS NOT NULL THEN '{}'::jsonb END;
+  erased.cost_json := jsonb_build_object('breakdown', '{}'::jsonb, 'total', OLD.cost_json -> 'total');
+  erased.execution_trace_json := jsonb_build_object('steps', '[]'::jsonb, 'duration_ms', OLD.execution_trace_json -> 'duration_ms');
+  erased.error_message := CASE WHEN OLD.error_message IS NOT NULL THEN '[erased]' END;
+  -- Worked out anew after this trigger.
+  erased.total_cost_cents := NEW.total_cost_cents;
+  erased.duration_ms := NEW.duration_ms;
+  IF OLD.salt IS NOT NULL AND NEW IS NOT DISTINCT FROM erased AND EXISTS (
+    SELECT FROM ledger.execution_erasures WHERE project_id = OLD.project_id AND sequence = OLD.sequence)
+  THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
+    'UPDATE of ledger.execution_ledger is refused: its rows are added and never changed; payloads are'
+    ' erased by ledger.erase_execution()';
+END
+$function$;
+CREATE OR REPLACE FUNCTION ledger.carry_out_erasure() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  UPDATE ledger.execution_ledger AS erased SET salt = NULL,
+    intent = '[erased]',
+    input = '{}'::jsonb,
+    output = CASE WHEN erased.output IS NOT NULL THEN '{}'::jsonb END,
+    cost_json = jsonb_build_object('breakdown', '{}'::jsonb, 'total', erased.cost_json -> 'total'),
+    execution_trace_json = jsonb_build_object('steps', '[]'::jsonb, 'duration_ms', erased.execution_trace_json -> 'duration_ms'),
+    error_message = CASE WHEN erased.error_message IS NOT NULL THEN '[erased]' END
+  WHERE erased.project_id = NEW.project_id AND erased.sequence = NEW.sequence;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.carry_out_erasure FROM PUBLIC;
+CREATE OR REPLACE FUNCTION ledger.erase_execution(run text, reason text) RETURNS SETOF ledger.execution_erasures LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  narrowed CONSTANT uuid := nullif(current_setting('ledger.user_id', true), '')::uuid;
+BEGIN
+  INSERT INTO ledger.execution_erasures (project_id, sequence, reason)
+  SELECT project_id, sequence, erase_execution.reason FROM ledger.execution_ledger
+  WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed)
+  ON CONFLICT DO NOTHING;
+  RETURN QUERY SELECT erasure.* FROM ledger.execution_erasures erasure
+  JOIN ledger.execution_ledger erased USING (project_id, sequence)
+  WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed);
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.erase_execution FROM PUBLIC;
+CREATE OR REPLACE FUNCTION ledger.executions_by_run(run_ids text[]) RETURNS SETOF ledger.execution_ledger LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT stored.* FROM unnest(run_ids) AS given(run_id)
+CROSS JOIN LATERAL (
+  SELECT * FROM ledger.execution_ledger s WHERE s.run_id = given.run_id OFFSET 0) AS stored
+$function$;
+REVOKE ALL ON ROUTINE ledger.executions_by_run FROM PUBLIC;
+CREATE OR REPLACE TRIGGER execution_ledger_extends_chain AFTER INSERT ON ledger.execution_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.extend_chain();
+CREATE OR REPLACE TRIGGER execution_erasures_are_carried_out AFTER INSERT ON ledger.execution_erasures FOR EACH ROW EXECUTE FUNCTION ledger.carry_out_erasure();
+
+-- drop ExecutionChain execution_ledger
+DROP TRIGGER IF EXISTS execution_ledger_extends_chain ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_erasures_are_carried_out ON ledger.execution_erasures;
+DROP ROUTINE IF EXISTS ledger.executions_by_run;
+DROP ROUTINE IF EXISTS ledger.erase_execution;
+DROP ROUTINE IF EXISTS ledger.carry_out_erasure;
+DROP ROUTINE IF EXISTS ledger.guard_execution;
+DROP ROUTINE IF EXISTS ledger.guard_head;
+DROP ROUTINE IF EXISTS ledger.extend_chain;
+DROP ROUTINE IF EXISTS ledger.append_executions;
+DROP AGGREGATE IF EXISTS ledger.chained_hash(bytea, bytea);
+DROP ROUTINE IF EXISTS ledger.link_execution;
+DROP ROUTINE IF EXISTS ledger.payload_digests;
+DROP ROUTINE IF EXISTS ledger.execution_encoding;
+
+-- create AppendOnly execution_ledger
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE FUNCTION ledger.refuse_no_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  IF NOT EXISTS (SELECT FROM updated) THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      'UPDATE of ledger.%I is refused: its rows are added and never changed', TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END
+$function$;
+CREATE OR REPLACE TRIGGER execution_ledger_keeps_rows BEFORE DELETE ON ledger.execution_ledger FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_keeps_rows;
+CREATE OR REPLACE TRIGGER execution_ledger_refuses_change BEFORE DELETE ON ledger.execution_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_refuses_change;
+CREATE OR REPLACE TRIGGER execution_ledger_refuses_truncate BEFORE TRUNCATE ON ledger.execution_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_refuses_truncate;
+CREATE OR REPLACE TRIGGER execution_ledger_guards_rows BEFORE UPDATE ON ledger.execution_ledger FOR EACH ROW EXECUTE FUNCTION ledger.guard_execution();
+ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_guards_rows;
+CREATE OR REPLACE TRIGGER execution_ledger_refuses_no_change AFTER UPDATE ON ledger.execution_ledger REFERENCING NEW TABLE AS updated FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_no_change();
+ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_refuses_no_change;
+
+-- drop AppendOnly execution_ledger
+DROP TRIGGER IF EXISTS execution_ledger_keeps_rows ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_ledger_refuses_change ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_ledger_refuses_truncate ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_ledger_guards_rows ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_ledger_refuses_no_change ON ledger.execution_ledger;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
+
+-- create AppendOnly execution_heads
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE FUNCTION ledger.refuse_no_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  IF NOT EXISTS (SELECT FROM updated) THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      'UPDATE of ledger.%I is refused: its rows are added and never changed', TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END
+$function$;
+CREATE OR REPLACE TRIGGER execution_heads_keeps_rows BEFORE DELETE ON ledger.execution_heads FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_keeps_rows;
+CREATE OR REPLACE TRIGGER execution_heads_refuses_change BEFORE DELETE ON ledger.execution_heads FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_refuses_change;
+CREATE OR REPLACE TRIGGER execution_heads_refuses_truncate BEFORE TRUNCATE ON ledger.execution_heads FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_refuses_truncate;
+CREATE OR REPLACE TRIGGER execution_heads_guards_rows BEFORE UPDATE ON ledger.execution_heads FOR EACH ROW EXECUTE FUNCTION ledger.guard_head();
+ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_guards_rows;
+CREATE OR REPLACE TRIGGER execution_heads_refuses_no_change AFTER UPDATE ON ledger.execution_heads REFERENCING NEW TABLE AS updated FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_no_change();
+ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_refuses_no_change;
+
+-- drop AppendOnly execution_heads
+DROP TRIGGER IF EXISTS execution_heads_keeps_rows ON ledger.execution_heads;
+DROP TRIGGER IF EXISTS execution_heads_refuses_change ON ledger.execution_heads;
+DROP TRIGGER IF EXISTS execution_heads_refuses_truncate ON ledger.execution_heads;
+DROP TRIGGER IF EXISTS execution_heads_guards_rows ON ledger.execution_heads;
+DROP TRIGGER IF EXISTS execution_heads_refuses_no_change ON ledger.execution_heads;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
+
+-- create AppendOnly execution_erasures
+CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+    '%s of ledger.%I is refused: its rows are added and never changed; a correction is a new row',
+    TG_OP, TG_TABLE_NAME);
+END
+$function$;
+CREATE OR REPLACE TRIGGER execution_erasures_keeps_rows BEFORE UPDATE OR DELETE ON ledger.execution_erasures FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_erasures ENABLE ALWAYS TRIGGER execution_erasures_keeps_rows;
+CREATE OR REPLACE TRIGGER execution_erasures_refuses_change BEFORE UPDATE OR DELETE ON ledger.execution_erasures FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_erasures ENABLE ALWAYS TRIGGER execution_erasures_refuses_change;
+CREATE OR REPLACE TRIGGER execution_erasures_refuses_truncate BEFORE TRUNCATE ON ledger.execution_erasures FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.execution_erasures ENABLE ALWAYS TRIGGER execution_erasures_refuses_truncate;
+
+-- drop AppendOnly execution_erasures
+DROP TRIGGER IF EXISTS execution_erasures_keeps_rows ON ledger.execution_erasures;
+DROP TRIGGER IF EXISTS execution_erasures_refuses_change ON ledger.execution_erasures;
+DROP TRIGGER IF EXISTS execution_erasures_refuses_truncate ON ledger.execution_erasures;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+
+-- create RowPolicy execution_ledger
+ALTER TABLE ledger.execution_ledger ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_users ON ledger.execution_ledger;
+CREATE POLICY of_users ON ledger.execution_ledger FOR SELECT USING (user_id = ANY ((SELECT ledger.scoped_users())::uuid[]));
+
+-- drop RowPolicy execution_ledger
+DROP POLICY IF EXISTS of_users ON ledger.execution_ledger;
+ALTER TABLE ledger.execution_ledger DISABLE ROW LEVEL SECURITY;
+
+-- create RowPolicy execution_heads
+ALTER TABLE ledger.execution_heads ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_projects ON ledger.execution_heads;
+CREATE POLICY of_projects ON ledger.execution_heads FOR SELECT USING ((SELECT ledger.sees_all()) OR project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]));
+
+-- drop RowPolicy execution_heads
+DROP POLICY IF EXISTS of_projects ON ledger.execution_heads;
+ALTER TABLE ledger.execution_heads DISABLE ROW LEVEL SECURITY;
+
+-- create RowPolicy execution_erasures
+ALTER TABLE ledger.execution_erasures ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_projects ON ledger.execution_erasures;
+CREATE POLICY of_projects ON ledger.execution_erasures FOR SELECT USING ((SELECT ledger.sees_all()) OR project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]));
+
+-- drop RowPolicy execution_erasures
+DROP POLICY IF EXISTS of_projects ON ledger.execution_erasures;
+ALTER TABLE ledger.execution_erasures DISABLE ROW LEVEL SECURITY;
+
+-- create RunningSums execution_deltas
+CREATE TABLE IF NOT EXISTS ledger.execution_deltas (hour timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, executions bigint NOT NULL, total_cost_cents numeric(38, 12) NOT NULL, least_cost_cents numeric(24, 12) NOT NULL, greatest_cost_cents numeric(24, 12) NOT NULL, duration_ms numeric(38) NOT NULL, cost_bins smallint[] NOT NULL) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
+CREATE INDEX IF NOT EXISTS execution_deltas_idx ON ledger.execution_deltas (hour);
+CREATE TABLE IF NOT EXISTS ledger.execution_days (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, executions bigint NOT NULL, total_cost_cents numeric(38, 12) NOT NULL, least_cost_cents numeric(24, 12) NOT NULL, greatest_cost_cents numeric(24, 12) NOT NULL, duration_ms numeric(38) NOT NULL, CONSTRAINT execution_days_pkey PRIMARY KEY (bucket, project_id, agent_id, status));
+CREATE INDEX IF NOT EXISTS execution_days_project_id_idx ON ledger.execution_days (project_id, bucket);
+CREATE INDEX IF NOT EXISTS execution_days_agent_id_idx ON ledger.execution_days (agent_id, bucket);
+CREATE TABLE IF NOT EXISTS ledger.execution_costs (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, bin smallint NOT NULL, executions bigint NOT NULL, CONSTRAINT execution_costs_pkey PRIMARY KEY (bucket, project_id, agent_id, status, bin));
+CREATE INDEX IF NOT EXISTS execution_costs_project_id_idx ON ledger.execution_costs (project_id, bucket);
+CREATE INDEX IF NOT EXISTS execution_costs_agent_id_idx ON ledger.execution_costs (agent_id, bucket);
+ALTER TABLE ledger.execution_deltas ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_all ON ledger.execution_deltas;
+CREATE POLICY of_all ON ledger.execution_deltas FOR SELECT USING ((SELECT ledger.sees_all()));
+ALTER TABLE ledger.execution_days ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_all ON ledger.execution_days;
+CREATE POLICY of_all ON ledger.execution_days FOR SELECT USING ((SELECT ledger.sees_all()));
+ALTER TABLE ledger.execution_costs ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS of_all ON ledger.execution_costs;
+CREATE POLICY of_all ON ledger.execution_costs FOR SELECT USING ((SELECT ledger.sees_all()));
+CREATE OR REPLACE FUNCTION ledger.append_execution_deltas() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  INSERT INTO ledger.execution_deltas
+  SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), project_id, agent_id, status, count(*), sum(total_cost_cents), min(total_cost_cents), max(total_cost_cents), sum(duration_ms), array_agg(cost_bin)
+FROM (SELECT created_at AS moment, project_id, agent_id, status,
+  total_cost_cents, duration_ms,
+  CASE WHEN total_cost_cents > 0 THEN ceil(48 * log(total_cost_cents::double precision)) ELSE -32768 END::smallint AS cost_bin
+FROM inserted) AS contributed GROUP BY 1, project_id, agent_id, status;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.append_execution_deltas FROM PUBLIC;
+CREATE OR REPLACE TRIGGER execution_ledger_adds_to_sums AFTER INSERT ON ledger.execution_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.append_execution_deltas();
+CREATE OR REPLACE FUNCTION ledger.fold_execution_deltas() RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  taken_count integer;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock('ledger.execution_deltas'::regclass::oid::bigint) THEN
+    RETURN 0;
+  END IF;
+  WITH taken AS MATERIALIZED (
+    DELETE FROM ledger.execution_deltas WHERE ctid = ANY (ARRAY(
+      SELECT ctid FROM ledger.execution_deltas LIMIT 200000))
+    RETURNING *),
+folded_0 AS (
+  INSERT INTO ledger.execution_days AS total (bucket, project_id, agent_id, status, executions, total_cost_cents, least_cost_cents, greatest_cost_cents, duration_ms)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), project_id, agent_id, status, sum(executions), sum(total_cost_cents), min(least_cost_cents), max(greatest_cost_cents), sum(duration_ms)
+  FROM taken
+  GROUP BY 1, project_id, agent_id, status ORDER BY 1, project_id, agent_id, status
+  ON CONFLICT (bucket, project_id, agent_id, status) DO UPDATE SET executions = total.executions + excluded.executions, total_cost_cents = total.total_cost_cents + excluded.total_cost_cents, least_cost_cents = least(total.least_cost_cents, excluded.least_cost_cents), greatest_cost_cents = greatest(total.greatest_cost_cents, excluded.greatest_cost_cents), duration_ms = total.duration_ms + excluded.duration_ms),
+folded_1 AS (
+  INSERT INTO ledger.execution_costs AS total (bucket, project_id, agent_id, status, bin, executions)
+  SELECT date_bin('86400 seconds', hour, '1970-01-01 00:00:00+00'::timestamptz), project_id, agent_id, status, bin, count(*)
+  FROM taken, unnest(cost_bins) AS bin
+  GROUP BY 1, project_id, agent_id, status, bin ORDER BY 1, project_id, agent_id, status, bin
+  ON CONFLICT (bucket, project_id, agent_id, status, bin) DO UPDATE SET executions = total.executions + excluded.executions)
+  SELECT count(*) INTO taken_count FROM taken;
+  RETURN taken_count;
+END
+$function$;
+INSERT INTO ledger.execution_deltas SELECT date_bin('1 hour', moment, '1970-01-01 00:00:00+00'::timestamptz), project_id, agent_id, status, count(*), sum(total_cost_cents), min(total_cost_cents), max(total_cost_cents), sum(duration_ms), array_agg(cost_bin)
+FROM (SELECT created_at AS moment, project_id, agent_id, status,
+  total_cost_cents, duration_ms,
+  CASE WHEN total_cost_cents > 0 THEN ceil(48 * log(total_cost_cents::double precision)) ELSE -32768 END::smallint AS cost_bin
+FROM ledger.execution_ledger) AS contributed GROUP BY 1, project_id, agent_id, status;
+
+-- drop RunningSums execution_deltas
+DROP TRIGGER IF EXISTS execution_ledger_adds_to_sums ON ledger.execution_ledger;
+DROP ROUTINE IF EXISTS ledger.fold_execution_deltas;
+DROP ROUTINE IF EXISTS ledger.append_execution_deltas;
+DROP TABLE IF EXISTS ledger.execution_deltas;
+DROP TABLE IF EXISTS ledger.execution_days;
+DROP TABLE IF EXISTS ledger.execution_costs;
 
 -- create ConcurrentIndex idx_token_usage_analytics
 -- (outside a transaction, its rows are run, patiently)

@@ -1,0 +1,198 @@
+"""Checkpoints: the heads of all chains at one moment, and proofs that a run is under one.
+
+`docs/proofs.md` says what both are to someone who has neither this package nor the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, TypeVar
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from ledger.errors import InvalidArgument
+from ledger.records import merkle
+from ledger.records.refusal import invalid_record, shown
+from ledger.records.signing import (
+    DOCUMENT_VERSION,
+    Bytes,
+    Hash,
+    Signature,
+    canonical_json,
+    exact,
+    signed_bytes,
+)
+
+__all__ = ["Checkpoint", "Head", "InclusionProof", "Signature", "signed_bytes"]
+
+_ROW_VERSION: Final = b"\x01"
+_RUN_ID_AT: Final = 81
+"""Where in the encoding of a row its run id is: 4 bytes of length, then UTF-8."""
+_REMEDY: Final = "take the document as it was written, from where it is kept"
+
+ProjectId: TypeAlias = Annotated[UUID, exact(UUID, "a UUID in lower-case digits and hyphens")]
+Moment: TypeAlias = Annotated[
+    datetime, exact(datetime.fromisoformat, "a time in UTC such as 2026-06-15T12:30:00Z")
+]
+Place: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+"""A sequence: a row's place in the chain of its project, from 1."""
+
+_Document = TypeVar("_Document")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """How far the chain of a project went; before its first row 0, and 32 bytes of zeros."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    project_id: ProjectId
+    sequence: Place
+    hash: Hash
+
+    @property
+    def leaf(self) -> bytes:
+        """The 56 bytes that stand for it in a checkpoint's Merkle tree."""
+        return self.project_id.bytes + self.sequence.to_bytes(8, "big") + self.hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The heads of all chains at one moment; made by `of` and `from_json`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    taken_at: Moment
+    """In UTC."""
+    heads: tuple[Head, ...]
+    """One a project, in the order of `project_id`."""
+    merkle_root: Hash
+    """Of the heads' leaves, in their order."""
+    signature: Signature | None
+
+    @classmethod
+    def of(cls, heads: Iterable[Head], taken_at: datetime) -> Self:
+        """The unsigned checkpoint of these heads, in any order, at this moment.
+
+        Raises InvalidArgument for two heads of one project, and for a moment without a time zone.
+        """
+        if taken_at.utcoffset() is None:
+            raise InvalidArgument(
+                f"taken_at {taken_at} has no time zone; pass an aware datetime, for example"
+                " datetime.now(UTC)"
+            )
+        ordered = tuple(sorted(heads, key=lambda head: head.project_id))
+        for head, following in pairwise(ordered):
+            if head.project_id == following.project_id:
+                raise InvalidArgument(
+                    f"project {head.project_id} has two heads, at {head.sequence} and at"
+                    f" {following.sequence}; a checkpoint has one a project, its last row's"
+                )
+        return cls(
+            taken_at=taken_at.astimezone(UTC),
+            heads=ordered,
+            merkle_root=merkle.root([head.leaf for head in ordered]),
+            signature=None,
+        )
+
+    def to_json(self) -> str:
+        """The document, on one line; `from_json` makes an equal checkpoint of it."""
+        return canonical_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The checkpoint of a document; for who signed it there is `require_signature`.
+
+        Raises InvalidArgument for what is no such document or has another root than its heads.
+        """
+        found = _read(cls, text)
+        expected = cls.of(found.heads, found.taken_at)
+        if found.heads != expected.heads:
+            raise InvalidArgument(f"the heads are not in the order of project_id; {_REMEDY}")
+        if found.merkle_root != expected.merkle_root:
+            raise InvalidArgument(
+                f"merkle_root {found.merkle_root.hex()} is not that of the heads, which is"
+                f" {expected.merkle_root.hex()}; {_REMEDY}"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InclusionProof:
+    """That the row of one run is under the Merkle root of a checkpoint."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    run_id: Annotated[str, exact(lambda text: text.encode().decode(), "Unicode text")]
+    project_id: ProjectId
+    sequence: Place
+    previous_hash: Hash
+    """Of the row before; 32 bytes of zeros before the first."""
+    encoding: Bytes
+    """The row, as its digest is of it."""
+    later_digests: tuple[Hash, ...]
+    """Of each row after it up to the head, in their order: 32 bytes a row."""
+    head_sequence: Place
+    path: tuple[tuple[merkle.Side, Hash], ...]
+    """From the leaf of the project's head to the root."""
+    merkle_root: Hash
+
+    def proves(self) -> bool:
+        """Whether all of it agrees, recomputed from the encoding up to the root.
+
+        Anyone can make a proof of a root of his own: compare `merkle_root` with one you trust.
+        """
+        if self.head_sequence != self.sequence + len(self.later_digests):
+            return False
+        name = self.run_id.encode()
+        place = _ROW_VERSION + self.project_id.bytes + self.sequence.to_bytes(8, "big")
+        named = len(name).to_bytes(4, "big") + name
+        if not (self.encoding.startswith(place) and self.encoding.startswith(named, _RUN_ID_AT)):
+            return False
+        chained = self.previous_hash
+        for digest in (sha256(self.encoding).digest(), *self.later_digests):
+            chained = sha256(chained + digest).digest()
+        head = Head(project_id=self.project_id, sequence=self.head_sequence, hash=chained)
+        return merkle.root_of(head.leaf, self.path) == self.merkle_root
+
+    def to_json(self) -> str:
+        """The document, on one line; `from_json` makes an equal proof of it."""
+        return canonical_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The proof of a document, whether it proves or not. Raises InvalidArgument."""
+        return _read(cls, text)
+
+
+def _read(document: type[_Document], text: str) -> _Document:
+    """The value whose document this is. Raises InvalidArgument."""
+    kind = document.__name__
+    try:
+        fields = json.loads(text, object_pairs_hook=_unique)
+    except (RecursionError, ValueError) as error:
+        raise InvalidArgument(f"{kind} {shown(text)} cannot be read: {error}; {_REMEDY}") from None
+    version = fields.pop("version", None) if isinstance(fields, dict) else None
+    if type(version) is not int or version != DOCUMENT_VERSION:
+        raise InvalidArgument(
+            f"{kind} {shown(text)} is of version {shown(version)}, and {DOCUMENT_VERSION} is what"
+            f" this package reads; upgrade it, or {_REMEDY}"
+        )
+    try:
+        return TypeAdapter(document).validate_python(fields)
+    except ValidationError as error:
+        raise InvalidArgument(f"{kind}: {invalid_record(error)}; {_REMEDY}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of a name that stands twice, readers of JSON differ in which they take."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise InvalidArgument(f"a name stands twice among {shown([name for name, _ in pairs])}")
+    return fields

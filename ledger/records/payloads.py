@@ -1,0 +1,124 @@
+"""JSON of the caller's as the text that is stored: exact, bounded, and nothing else than sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+from simplejson import JSONEncoder
+
+from ledger.records.refusal import refusal
+
+Json: TypeAlias = "bool | int | float | Decimal | str | Sequence[Json] | Mapping[str, Json] | None"
+"""What JSON holds; a Decimal keeps each of its digits, a float those that repr() shows."""
+
+MOST_PAYLOAD_BYTES: Final = 1024 * 1024
+MOST_LEVELS: Final = 100
+MOST_DIGITS: Final = 1_000
+"""Before the decimal point, or after it: 1E+100000 is seven characters, and 100 kB once stored."""
+
+# Written by a library since the standard one makes floats of decimals.
+_ENCODER: Final = JSONEncoder(
+    use_decimal=True,
+    allow_nan=False,
+    ensure_ascii=False,
+    encoding=None,  # type: ignore[arg-type]  # bytes are not taken for text
+    separators=(",", ":"),
+)
+
+
+def json_text(field: str, value: Mapping[str, Json], most_bytes: int = MOST_PAYLOAD_BYTES) -> str:
+    """The object as JSON text, numbers with the digits that they were given.
+
+    Raises InvalidRecord for what JSON or PostgreSQL's jsonb does not hold, naming where it is.
+    """
+    try:
+        text: str = _ENCODER.encode(_checked(value, 0))
+    except _Unfit as error:
+        raise refusal(field + "".join(reversed(error.path)), error.value, error.rule) from None
+    except ValueError:  # a whole number of more digits than Python writes
+        raise refusal(field, value, "holds a number of more digits than Python writes") from None
+    size = len(text.encode())
+    if size > most_bytes:
+        raise refusal(field, value, f"{size:,} bytes as JSON, over the limit of {most_bytes:,}")
+    return text
+
+
+def json_value(text: str) -> Any:  # noqa: ANN401 - whatever it holds
+    """What a stored JSON text holds; a number with a fraction or an exponent is a Decimal."""
+    return json.loads(text, parse_float=Decimal)
+
+
+class _Unfit(Exception):
+    """A value that is not stored as it is, and the way to it, the last step first."""
+
+    def __init__(self, value: object, rule: str) -> None:
+        self.value, self.rule = value, rule
+        self.path: list[str] = []
+
+
+def _checked(value: object, level: int) -> object:
+    """The value in the types that are written as they are, all the way down."""
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, int):
+        return value
+    if level > MOST_LEVELS:
+        raise _Unfit(value, f"nested more than {MOST_LEVELS} levels deep")
+    if isinstance(value, Mapping):
+        return _mapping(value, level + 1)
+    if isinstance(value, (list, tuple)):
+        return _list(value, level + 1)
+    if isinstance(value, (float, Decimal)):
+        return _number(value)
+    rule = "is not a JSON value; use text, numbers, booleans, None, lists and mappings"
+    raise _Unfit(value, rule)
+
+
+def _mapping(values: Mapping[Any, object], level: int) -> dict[str, object]:
+    checked: dict[str, object] = {}
+    for key, value in values.items():
+        try:
+            checked[_key(key)] = _checked(value, level)
+        except _Unfit as error:
+            error.path.append(f".{key}")
+            raise
+    return checked
+
+
+def _list(values: Sequence[object], level: int) -> list[object]:
+    checked: list[object] = []
+    for place, value in enumerate(values):
+        try:
+            checked.append(_checked(value, level))
+        except _Unfit as error:
+            error.path.append(f"[{place}]")
+            raise
+    return checked
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise _Unfit(key, "is not text, as the keys of JSON are")
+    return _text(key)
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise _Unfit(text, "holds a NUL character, which PostgreSQL cannot store")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _Unfit(text, "is not Unicode text; it holds a lone surrogate")
+    return text
+
+
+def _number(number: float | Decimal) -> float | Decimal:
+    exact = number if isinstance(number, Decimal) else Decimal(repr(number))
+    exponent = exact.as_tuple().exponent
+    if not isinstance(exponent, int):  # a letter, of what is not finite
+        raise _Unfit(number, "is not a number that JSON has")
+    if exact.adjusted() >= MOST_DIGITS or exponent < -MOST_DIGITS:
+        rule = f"more than {MOST_DIGITS:,} digits before or after the decimal point"
+        raise _Unfit(number, rule)
+    return number

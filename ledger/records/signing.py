@@ -1,0 +1,189 @@
+"""Ed25519 signatures of checkpoints, over the one form that a document is written in.
+
+The package `cryptography` is an extra, imported where a key is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
+
+from pydantic import ConfigDict, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from ledger.errors import InvalidArgument, LedgerError
+from ledger.records.plain import plain
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+    from ledger.records.checkpoint import Checkpoint, InclusionProof
+
+DOCUMENT_VERSION: Final = 1
+_HEXADECIMAL: Final = "bytes in lower-case hexadecimal digits"
+
+
+class SigningUnavailable(LedgerError):
+    """Signatures need the package cryptography: `pip install 'llm-ledger[signing]'`."""
+
+
+class InvalidSignature(LedgerError):
+    """The checkpoint is not as the holder of this key has signed it."""
+
+
+def exact(parse: Callable[[str], object], form: str, size: int | None = None) -> PlainValidator:
+    """Reads text that stands for a value, in the one form that the value is written in.
+
+    ``size`` is that of the value in bytes, where it has one.
+    """
+
+    def read(text: Any) -> object:  # noqa: ANN401 - whatever a document holds
+        with suppress(AttributeError, OverflowError, TypeError, ValueError):
+            value = parse(text)
+            if _written(value) == text and size in {None, len(text) // 2}:
+                return value
+        raise PydanticCustomError("form", "is not {form}", {"form": form})
+
+    return PlainValidator(read)
+
+
+def _written(value: object) -> Any:  # noqa: ANN401 - what JSON holds
+    return value.hex() if isinstance(value, bytes) else plain(value)
+
+
+Bytes: TypeAlias = Annotated[bytes, exact(bytes.fromhex, _HEXADECIMAL)]
+Hash: TypeAlias = Annotated[bytes, exact(bytes.fromhex, f"32 {_HEXADECIMAL}", 32)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Who signed a checkpoint, and the signature of its `signed_bytes`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    algorithm: Literal["ed25519"]
+    public_key: Hash
+    """The key itself, 32 bytes: it says which key signed, not whose it is."""
+    value: Annotated[bytes, exact(bytes.fromhex, f"64 {_HEXADECIMAL}", 64)]
+
+
+def canonical_json(document: Checkpoint | InclusionProof, *, without: str | None = None) -> str:
+    """The document in the one form that it is signed in: keys sorted, no spaces, no escapes."""
+    fields = {"version": DOCUMENT_VERSION} | asdict(document)
+    return json.dumps(
+        {name: value for name, value in fields.items() if name != without},
+        default=_written,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        sort_keys=True,
+    )
+
+
+def signed_bytes(checkpoint: Checkpoint) -> bytes:
+    """What is signed of a checkpoint: its canonical JSON without ``signature``, in UTF-8."""
+    return canonical_json(checkpoint, without="signature").encode()
+
+
+def sign(checkpoint: Checkpoint, private_key_pem: bytes) -> Checkpoint:
+    """The checkpoint with the signature of this key, in place of any that it had.
+
+    Raises InvalidArgument for what is no unencrypted Ed25519 key, and SigningUnavailable.
+    """
+    key = _private_key(private_key_pem)
+    signature = Signature(
+        algorithm="ed25519",
+        public_key=key.public_key().public_bytes_raw(),
+        value=key.sign(signed_bytes(checkpoint)),
+    )
+    return replace(checkpoint, signature=signature)
+
+
+def require_signature(checkpoint: Checkpoint, public_key_pem: bytes) -> None:
+    """Returns where the holder of this key has signed the checkpoint as it is.
+
+    Raises InvalidSignature where it is unsigned, signed with another key, or was altered;
+    InvalidArgument for what is no Ed25519 key, and SigningUnavailable.
+    """
+    key = _public_key(public_key_pem)
+    from cryptography.exceptions import InvalidSignature as Forged  # noqa: PLC0415 - an extra
+
+    which, signature = f"the checkpoint of {plain(checkpoint.taken_at)}", checkpoint.signature
+    if signature is None:
+        raise InvalidSignature(f"{which} is not signed; take the copy that is, or sign it")
+    if signature.public_key != (expected := key.public_bytes_raw()):
+        raise InvalidSignature(
+            f"{which} is signed with the key {signature.public_key.hex()}, not with"
+            f" {expected.hex()}; trust it only where you know the first to be the signer's"
+        )
+    try:
+        key.verify(signature.value, signed_bytes(checkpoint))
+    except Forged:
+        raise InvalidSignature(
+            f"{which} is not what the key {expected.hex()} has signed: it was altered, or its"
+            " signature; take the document as it was written, from where it is kept"
+        ) from None
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """A new private key and its public key, both as PEM; the private one is not encrypted.
+
+    Raises SigningUnavailable.
+    """
+    _require_cryptography()
+    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - an extra
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    public = key.public_key().public_bytes(
+        form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private, public
+
+
+def _private_key(pem: bytes) -> Ed25519PrivateKey:
+    _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - an extra
+
+    # TypeError is what an encrypted key gives.
+    with suppress(TypeError, ValueError, UnsupportedAlgorithm):
+        key = form.load_pem_private_key(pem, password=None)
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return key
+    raise _no_key("private_key_pem", "private key, unencrypted")
+
+
+def _public_key(pem: bytes) -> Ed25519PublicKey:
+    _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - an extra
+
+    with suppress(TypeError, ValueError, UnsupportedAlgorithm):
+        key = form.load_pem_public_key(pem)
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            return key
+    raise _no_key("public_key_pem", "public key")
+
+
+def _no_key(argument: str, kind: str) -> InvalidArgument:
+    # Without the value: it may be a secret, whichever argument it was passed as.
+    return InvalidArgument(
+        f"{argument} is not an Ed25519 {kind}, in PEM; make a pair with"
+        " ledger.records.signing.new_key(), or with openssl genpkey -algorithm ed25519"
+    )
+
+
+def _require_cryptography() -> None:
+    try:
+        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise SigningUnavailable from error

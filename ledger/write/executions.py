@@ -1,0 +1,183 @@
+"""The plans that record runs: one of them, or a batch of which those that can be are recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pydantic_core import to_json
+
+from ledger.errors import InvalidRecord, LedgerError, UnknownReference
+from ledger.records.audit import ExecutionRecord
+from ledger.records.completion import EPOCH, MILLISECOND
+from ledger.records.execution import Execution
+from ledger.records.identity import derived_id
+from ledger.records.report import Rejected, rejected
+from ledger.write.admission import admission
+from ledger.write.commands import atomically, execute
+from ledger.write.conflicts import VanishedRecord, conflicts
+from ledger.write.execution_statements import APPEND, COMPARE, KNOWN, STORED
+from ledger.write.faults import is_collision, refusal
+from ledger.write.halving import by_halves
+from ledger.write.recordset import POSITION, ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from ledger.write.commands import Plan, Steps
+    from ledger.write.tally import Tally
+    from ledger.write.terms import Terms
+
+Result = TypeVar("Result")
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of JSON that is sent at once; a run may have some megabytes."""
+
+
+class Recorder:
+    """Records runs on the terms of a ledger."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+
+    def record_one(self, execution: Execution | Mapping[str, Any]) -> Plan[ExecutionRecord]:
+        """Record one run. Raises InvalidRecord, UnknownReference and ConflictingRecord."""
+        run = Execution.of(execution)
+        return (yield from _insistently(lambda: self._one(run)))
+
+    def record_batch(self, batch: Sequence[object], first: int, tally: Tally) -> Plan[None]:
+        """Record what can be recorded of a batch, and count all of it.
+
+        ``first`` is the place of its first record. Raises what keeps the database from recording
+        anything.
+        """
+        runs: dict[int, Execution] = {}
+        refused: dict[int, Rejected] = {}
+        for index, record in enumerate(batch, first):
+            try:
+                runs[index] = Execution.of(record)
+            except InvalidRecord as error:
+                refused[index] = rejected(index, error)
+
+        def store(some: dict[int, Execution]) -> Plan[dict[int, Rejected]]:
+            inserted, faults = yield from _insistently(lambda: self._many(some))
+            tally.add(inserted=inserted, duplicates=len(some) - inserted - len(faults))
+            return {index: rejected(index, fault) for index, fault in faults.items()}
+
+        for some in _of_size(runs):
+            refused |= yield from by_halves(
+                some, store, lambda index, _, error: rejected(index, refusal(error))
+            )
+        tally.reject([refused[index] for index in sorted(refused)])
+
+    def _one(self, run: Execution) -> Steps[ExecutionRecord]:
+        _, faults = yield from self._many({0: run})
+        if faults:
+            raise faults[0]
+        stored = (yield from execute(STORED, {"run_ids": [run.run_id]})).rows[0]
+        return ExecutionRecord.of(stored._asdict())
+
+    def _many(self, runs: Mapping[int, Execution]) -> Steps[tuple[int, dict[int, LedgerError]]]:
+        """How many were recorded now, and why others could not be; the rest was there before."""
+        rows, faults = yield from self._rows(runs)
+        # Each run_id once: a second row under it is compared with what the first one left.
+        once = {runs[index].run_id: row for index, row in reversed(rows.items())}
+        appended = 0
+        if once:
+            projects = list({runs[index].project_id for index in rows})
+            sent = {"projects": projects, ROWS: _listed(reversed(once.values()))}
+            appended = (yield from execute(APPEND, sent)).rows[0].appended
+        if appended < len(rows):
+            faults |= yield from conflicts(
+                COMPARE,
+                lambda index: f"run_id {runs[index].run_id!r}",
+                {ROWS: _listed(rows.values())},
+                remedy="use another run_id",
+            )
+        return appended, faults
+
+    def _rows(
+        self, runs: Mapping[int, Execution]
+    ) -> Steps[tuple[dict[int, str], dict[int, LedgerError]]]:
+        accepted = yield from admission(self._terms.future_tolerance)
+        asked = {
+            "users": list({run.user_id for run in runs.values()}),
+            "projects": list({run.project_id for run in runs.values()}),
+        }
+        known = {row.id for row in (yield from execute(KNOWN, asked)).rows}
+        now = EPOCH + (accepted.now - EPOCH) // MILLISECOND * MILLISECOND
+        rows: dict[int, str] = {}
+        faults: dict[int, LedgerError] = {}
+        for index, run in runs.items():
+            created_at = run.created_at or now
+            if (reason := accepted.too_far_ahead("created_at", created_at)) is not None:
+                faults[index] = InvalidRecord(reason)
+            elif run.user_id not in known:
+                faults[index] = _unknown("user_id", run.user_id, "upsert_user")
+            elif run.project_id not in known:
+                faults[index] = _unknown("project_id", run.project_id, "upsert_project")
+            else:
+                rows[index] = _row(run, created_at, index)
+        return rows, faults
+
+
+def _insistently(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
+    """Take the steps, and again where somebody else had just taken one of the run_ids."""
+    try:
+        try:
+            return (yield from atomically(steps()))
+        except VanishedRecord:
+            return (yield from atomically(steps()))
+        except Exception as error:
+            if not is_collision(error):
+                raise
+            return (yield from atomically(steps()))
+    except UnicodeError as error:
+        raise refusal(error) from error
+
+
+def _row(run: Execution, created_at: datetime, position: int) -> str:
+    """The run as the function that appends it reads it; payloads as they are, to the digit."""
+    milliseconds = (created_at - EPOCH) // MILLISECOND
+    scalars = {
+        "id": derived_id(milliseconds, run.project_id, run.run_id),
+        "run_id": run.run_id,
+        "parent_run_id": run.parent_run_id,
+        "project_id": run.project_id,
+        "user_id": run.user_id,
+        "agent_id": run.agent_id,
+        "intent": run.intent,
+        "status": run.status,
+        "error_message": run.error_message,
+        "created_at": created_at,
+        "is_dated": run.created_at is not None,
+        POSITION: position,
+    }
+    written = to_json(scalars).decode().removesuffix("}")
+    payloads = (f'"{name}":{text or "null"}' for name, text in run.payloads.items())
+    return f"{written},{','.join(payloads)}}}"
+
+
+def _listed(rows: Iterator[str] | Sequence[str] | Any) -> str:  # noqa: ANN401
+    return f"[{','.join(rows)}]"
+
+
+def _of_size(runs: dict[int, Execution]) -> Iterator[dict[int, Execution]]:
+    """The runs in parts of not many bytes; a large one is a part of its own."""
+    part: dict[int, Execution] = {}
+    size = 0
+    for index, run in runs.items():
+        own = sum(len(text) for text in run.payloads.values() if text is not None)
+        if part and size + own > MOST_BYTES:
+            yield part
+            part, size = {}, 0
+        part[index] = run
+        size += own
+    if part:
+        yield part
+
+
+def _unknown(field: str, value: object, remedy: str) -> UnknownReference:
+    return UnknownReference(
+        f"{field} {value}: the ledger does not know it; call ledger.tenancy.{remedy} first"
+    )
