@@ -23,13 +23,11 @@ CHECKS = {
     ),
     "payloads": "jsonb_typeof(input) = 'object' AND jsonb_typeof(output) = 'object'",
     "cost": (
-        "jsonb_typeof(cost_json) = 'object'"
-        " AND coalesce(jsonb_typeof(cost_json -> 'total') = 'number', false)"
+        "coalesce(cost_json -> 'total' = to_jsonb(total_cost_cents), false)"
         " AND total_cost_cents >= 0 AND total_cost_cents <> 'NaN'"
     ),
     "trace": (
-        "jsonb_typeof(execution_trace_json) = 'object'"
-        " AND coalesce(jsonb_typeof(execution_trace_json -> 'duration_ms') = 'number', false)"
+        "coalesce(execution_trace_json -> 'duration_ms' = to_jsonb(duration_ms), false)"
         " AND duration_ms >= 0"
     ),
     "chain": (
@@ -40,8 +38,10 @@ CHECKS = {
     "erased": (
         "salt IS NOT NULL OR ("
         "intent = '[erased]' AND input = '{}' AND coalesce(output, '{}') = '{}'"
-        " AND cost_json - 'total' = '{\"breakdown\": {}}'"
-        " AND execution_trace_json - 'duration_ms' = '{\"steps\": []}'"
+        " AND cost_json = jsonb_build_object('breakdown', '{}'::jsonb,"
+        " 'total', cost_json -> 'total')"
+        " AND execution_trace_json = jsonb_build_object('steps', '[]'::jsonb,"
+        " 'duration_ms', execution_trace_json -> 'duration_ms')"
         " AND coalesce(error_message, '[erased]') = '[erased]')"
     ),
 }

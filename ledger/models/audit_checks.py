@@ -9,12 +9,14 @@ from sqlalchemy import CheckConstraint
 ERASED_TEXT: Final = "[erased]"
 """What is left of the intent and of an error message."""
 
-_ERASED: Final = (
+ERASED_FORM: Final = (
     f"intent = '{ERASED_TEXT}' AND input = '{{}}' AND coalesce(output, '{{}}') = '{{}}'"
-    " AND cost_json - 'total' = '{\"breakdown\": {}}'"
-    " AND execution_trace_json - 'duration_ms' = '{\"steps\": []}'"
+    " AND cost_json = jsonb_build_object('breakdown', '{}'::jsonb, 'total', cost_json -> 'total')"
+    " AND execution_trace_json = jsonb_build_object('steps', '[]'::jsonb,"
+    " 'duration_ms', execution_trace_json -> 'duration_ms')"
     f" AND coalesce(error_message, '{ERASED_TEXT}') = '{ERASED_TEXT}'"
 )
+"""What holds in a row whose payloads are erased, beside its having no salt."""
 
 HASH_BYTES: Final = 32
 PAYLOADS: Final = (
@@ -43,14 +45,12 @@ def execution_checks() -> tuple[CheckConstraint, ...]:
             "jsonb_typeof(input) = 'object' AND jsonb_typeof(output) = 'object'", name="payloads"
         ),
         CheckConstraint(
-            "jsonb_typeof(cost_json) = 'object'"
-            " AND coalesce(jsonb_typeof(cost_json -> 'total') = 'number', false)"
+            "coalesce(cost_json -> 'total' = to_jsonb(total_cost_cents), false)"
             " AND total_cost_cents >= 0 AND total_cost_cents <> 'NaN'",
             name="cost",
         ),
         CheckConstraint(
-            "jsonb_typeof(execution_trace_json) = 'object'"
-            " AND coalesce(jsonb_typeof(execution_trace_json -> 'duration_ms') = 'number', false)"
+            "coalesce(execution_trace_json -> 'duration_ms' = to_jsonb(duration_ms), false)"
             " AND duration_ms >= 0",
             name="trace",
         ),
@@ -60,5 +60,5 @@ def execution_checks() -> tuple[CheckConstraint, ...]:
             f" AND octet_length(payload_digests) = {HASH_BYTES * len(PAYLOADS)}",
             name="chain",
         ),
-        CheckConstraint(f"salt IS NOT NULL OR ({_ERASED})", name="erased"),
+        CheckConstraint(f"salt IS NOT NULL OR ({ERASED_FORM})", name="erased"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ledger.repositories.audit_verifying import AsyncAuditVerifying, AuditVerifying
 from ledger.repositories.audit_writes import AsyncAuditWrites, AuditWrites
 from ledger.repositories.methods import writes
 from ledger.repositories.repository import AsyncRepository, Repository
@@ -14,7 +15,7 @@ class _Audit:
     erase_payload = writes(erase_payload)
 
 
-class Audit(_Audit, Repository, AuditWrites):
+class Audit(_Audit, Repository, AuditWrites, AuditVerifying):
     """The execution ledger.
 
     Every method raises SchemaNotReady where the database has no ledger, and
@@ -22,5 +23,5 @@ class Audit(_Audit, Repository, AuditWrites):
     """
 
 
-class AsyncAudit(_Audit, AsyncRepository, AsyncAuditWrites):
+class AsyncAudit(_Audit, AsyncRepository, AsyncAuditWrites, AsyncAuditVerifying):
     """The execution ledger, awaited."""

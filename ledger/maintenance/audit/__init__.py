@@ -1,0 +1,1 @@
+"""Whether the execution ledger is as it was written."""

@@ -1,0 +1,44 @@
+"""Whether a role sees every run; one that is hidden from it would be missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Uuid, bindparam, text
+
+from ledger.errors import PermissionMissing
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+_ALL: Final = "NOT row_security_active('ledger.execution_ledger') OR ledger.sees_all()"
+_SEES_ALL: Final = text(f"SELECT {_ALL}")
+_SEES_PROJECT: Final = text(
+    f"SELECT {_ALL} OR (:project_id = ANY (ledger.scoped_projects())"
+    " AND coalesce(current_setting('ledger.user_id', true), '') = '')"
+).bindparams(bindparam("project_id", type_=Uuid()))
+_REMEDY: Final = (
+    "as the ledger's owner, or as a role granted service or auditor, without ledger.user_id set"
+)
+
+
+def sees_every_run(connection: Connection) -> bool:
+    """Whether row level security hides no run from the role."""
+    return bool(connection.scalar(_SEES_ALL))
+
+
+def require_every_run(connection: Connection) -> None:
+    """Raise PermissionMissing where some run is hidden."""
+    if not sees_every_run(connection):
+        raise PermissionMissing(f"this role does not see every run; do this {_REMEDY}")
+
+
+def require_project(connection: Connection, project_id: UUID) -> None:
+    """Raise PermissionMissing where some run of the project is hidden."""
+    if not connection.scalar(_SEES_PROJECT, {"project_id": project_id}):
+        raise PermissionMissing(
+            f"this role does not see every run of project {project_id}; verify as its auditor, or"
+            f" {_REMEDY}"
+        )

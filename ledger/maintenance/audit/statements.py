@@ -1,0 +1,150 @@
+"""The statements that verify chains; rows are hashed where they lie, and none is sent."""
+
+# ruff: noqa: S608 - the names are ours, and values are bound
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, LargeBinary, Uuid, bindparam, text
+
+from ledger.ddl.execution_appending import HEADS, LEDGER
+from ledger.ddl.execution_erasing import ERASURES
+from ledger.ddl.execution_hashing import digests_of, encoding_of, hash_of
+from ledger.models.audit_checks import ERASED_FORM
+from ledger.models.audit_sums import EXECUTION_DAYS, EXECUTION_DELTAS
+
+ROWS_AT_ONCE: Final = 20_000
+
+# Of two rows in one place, which somebody has made, always the same one comes first.
+_ORDER: Final = "sequence, hash"
+
+_PROJECT: Final = bindparam("project_id", type_=Uuid())
+_SEQUENCE: Final = bindparam("sequence", type_=BigInteger())
+_HASH: Final = bindparam("hash", type_=LargeBinary())
+
+# What cannot be told from a digest any more must at least be empty, and somebody's doing.
+_PAYLOADS_HOLD: Final = f"""CASE WHEN stored.salt IS NOT NULL
+    THEN stored.payload_digests = {digests_of("stored")} AND erasure.project_id IS NULL
+    ELSE {ERASED_FORM} AND erasure.project_id IS NOT NULL END"""
+# Generated columns are as good as the expressions that somebody may have dropped.
+_TOTALS_HOLD: Final = """to_jsonb(stored.total_cost_cents) = stored.cost_json -> 'total'
+    AND to_jsonb(stored.duration_ms) = stored.execution_trace_json -> 'duration_ms'"""
+_ROWS: Final = f"""ledger.{LEDGER} stored LEFT JOIN ledger.{ERASURES} erasure
+    ON erasure.project_id = stored.project_id AND erasure.sequence = stored.sequence"""
+
+CHAIN: Final = text(
+    f"""
+SELECT count(*) AS rows, count(*) FILTER (WHERE salt IS NULL) AS erased,
+  min(place) FILTER (WHERE holds IS NOT TRUE) AS faulty_place,
+  max(sequence) AS last_sequence, (array_agg(hash) FILTER (WHERE is_last))[1] AS last_hash
+FROM (
+  SELECT sequence, hash, salt, row_number() OVER chain AS place,
+    lead(sequence) OVER chain IS NULL AS is_last,
+    sequence - 1 = coalesce(lag(sequence) OVER chain, :sequence)
+      AND previous_hash = coalesce(lag(hash) OVER chain, :hash) AND holds AS holds
+  FROM (
+    SELECT stored.sequence, stored.previous_hash, stored.hash, stored.salt,
+      stored.hash = {hash_of("stored")} AND {_PAYLOADS_HOLD} AND {_TOTALS_HOLD} AS holds
+    FROM {_ROWS}
+    WHERE stored.project_id = :project_id AND stored.sequence > :after
+      AND stored.sequence <= :until
+    ORDER BY sequence FETCH FIRST {ROWS_AT_ONCE} ROWS WITH TIES
+  ) AS checked
+  WINDOW chain AS (ORDER BY {_ORDER})
+) AS linked"""
+).bindparams(
+    _PROJECT,
+    _SEQUENCE,
+    _HASH,
+    bindparam("after", type_=BigInteger()),
+    bindparam("until", type_=BigInteger()),
+)
+"""How far the next rows of a chain hold, after the row of that sequence and hash."""
+
+NEXT: Final = text(
+    f"""
+SELECT stored.sequence, stored.hash, stored.run_id FROM ledger.{LEDGER} stored
+WHERE stored.project_id = :project_id AND stored.sequence > :after
+ORDER BY {_ORDER} OFFSET :skipped LIMIT 2"""
+).bindparams(
+    _PROJECT,
+    bindparam("after", type_=BigInteger()),
+    bindparam("skipped", type_=BigInteger()),
+)
+"""The last row that holds and the one after it, in the order of CHAIN."""
+
+ENDS: Final = text(
+    f"""
+SELECT head.sequence AS head_sequence, head.hash AS head_hash,
+  last.sequence AS last_sequence, last.hash AS last_hash, last.run_id AS last_run_id
+FROM (SELECT :project_id AS project_id) AS asked
+LEFT JOIN ledger.{HEADS} head ON head.project_id = asked.project_id
+LEFT JOIN LATERAL (
+  SELECT sequence, hash, run_id FROM ledger.{LEDGER} stored
+  WHERE stored.project_id = asked.project_id ORDER BY sequence DESC LIMIT 1) AS last ON true"""
+).bindparams(_PROJECT)
+"""Where the head says that the chain ends, and where it does, at one moment."""
+
+AROUND: Final = text(
+    f"""
+SELECT stored.sequence, stored.run_id, stored.hash, stored.previous_hash, stored.salt,
+  stored.payload_digests, {digests_of("stored")} AS digests, {hash_of("stored")} AS rehashed,
+  {ERASED_FORM} AS is_erased, erasure.project_id IS NOT NULL AS has_erasure,
+  {_TOTALS_HOLD} AS totals_hold
+FROM {_ROWS}
+WHERE stored.project_id = :project_id AND stored.sequence >= :sequence
+ORDER BY stored.sequence LIMIT 3"""
+).bindparams(_PROJECT, _SEQUENCE)
+"""A row that does not hold, and those after it."""
+
+LINKED_TO: Final = text(
+    f"""
+SELECT stored.sequence, stored.run_id FROM ledger.{LEDGER} stored
+WHERE stored.project_id = :project_id AND stored.previous_hash = :hash
+  AND stored.sequence <> :sequence
+ORDER BY stored.sequence LIMIT 1"""
+).bindparams(_PROJECT, _SEQUENCE, _HASH)
+"""The row elsewhere in the chain that says it comes after this hash."""
+
+ORIGINAL_PLACE: Final = text(
+    f"""
+SELECT original.place FROM ledger.{LEDGER} stored, generate_series(1, (
+  SELECT count(*) FROM ledger.{LEDGER} WHERE project_id = :project_id) + 1) AS original(place)
+WHERE stored.project_id = :project_id AND stored.sequence = :sequence
+  AND stored.hash = sha256(stored.previous_hash || sha256({
+        encoding_of("stored", sequence="original.place")
+    }))
+LIMIT 1"""
+).bindparams(_PROJECT, _SEQUENCE)
+"""Where in the chain a row was written that now stands elsewhere, which each place is tried for."""
+
+AT: Final = text(
+    f"SELECT hash, run_id FROM ledger.{LEDGER} WHERE project_id = :project_id"
+    " AND sequence = :sequence"
+).bindparams(_PROJECT, _SEQUENCE)
+
+COUNTED: Final = text(
+    f"""
+SELECT sums.executions AS of_sums, sums.total_cost_cents AS cents_of_sums,
+  rows.executions AS of_rows, rows.total_cost_cents AS cents_of_rows
+FROM (
+  SELECT coalesce(sum(executions), 0) AS executions,
+    coalesce(sum(total_cost_cents), 0) AS total_cost_cents
+  FROM (
+    SELECT executions, total_cost_cents FROM ledger.{EXECUTION_DAYS}
+    WHERE project_id = :project_id
+    UNION ALL SELECT executions, total_cost_cents FROM ledger.{EXECUTION_DELTAS}
+    WHERE project_id = :project_id) AS every) AS sums,
+(
+  SELECT count(*) AS executions, coalesce(sum(total_cost_cents), 0) AS total_cost_cents
+  FROM ledger.{LEDGER} WHERE project_id = :project_id) AS rows"""
+).bindparams(_PROJECT)
+"""How many runs the sums know, and what they cost, against the rows, at one moment."""
+
+PROJECTS: Final = text(
+    f"""
+SELECT project_id FROM ledger.{HEADS} UNION SELECT DISTINCT project_id FROM ledger.{LEDGER}
+ORDER BY 1"""
+)
+"""Those that have a chain, or rows without one."""

@@ -1,0 +1,199 @@
+"""Verifying chains: from the first row to the head, a share of them at a time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from ledger.ddl.compare import differences
+from ledger.ddl.declared import EXECUTION_SUM_TABLES
+from ledger.ddl.execution_appending import HEADS, LEDGER
+from ledger.ddl.execution_erasing import ERASURES
+from ledger.errors import InvalidArgument
+from ledger.maintenance.audit.diagnosis import diagnosed
+from ledger.maintenance.audit.sight import require_every_run, require_project, sees_every_run
+from ledger.maintenance.audit.statements import (
+    AT,
+    CHAIN,
+    COUNTED,
+    ENDS,
+    NEXT,
+    PROJECTS,
+)
+from ledger.models.audit_checks import HASH_BYTES
+from ledger.records.checkpoint import Checkpoint, Head
+from ledger.records.verification import Fault, Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from ledger.queries.query import AnyRow
+
+_BEFORE_ALL: Final = -(2**63)
+_GUARDED: Final = frozenset((LEDGER, HEADS, ERASURES, *EXECUTION_SUM_TABLES))
+
+
+def verify(
+    connection: Connection,
+    project_id: UUID,
+    checkpoint: Checkpoint | None = None,
+    on_progress: Callable[[int], object] | None = None,
+) -> Verification:
+    """Whether the chain of a project holds; ``on_progress`` is told how many rows were looked at.
+
+    Rows that are appended meanwhile are left for the next time.
+    """
+    if not isinstance(project_id, UUID):
+        raise InvalidArgument(f"project_id {project_id!r} is not a UUID")
+    require_project(connection, project_id)
+    kept = _kept(checkpoint, project_id)
+    ends = connection.execute(ENDS, {"project_id": project_id}).one()
+    reached = Head(project_id=project_id, sequence=0, hash=bytes(HASH_BYTES))
+    rows = erased = 0
+    fault: Fault | None = None
+    after = _BEFORE_ALL
+    until = _until(ends)
+    while fault is None and after < until:
+        share = connection.execute(
+            CHAIN,
+            {
+                "project_id": project_id,
+                "sequence": reached.sequence,
+                "hash": reached.hash,
+                "after": after,
+                "until": until,
+            },
+        ).one()
+        if not share.rows:
+            break
+        if share.faulty_place is not None:
+            rows += share.faulty_place - 1
+            before, sequence = _first_fault(connection, reached, after, share.faulty_place)
+            fault = diagnosed(connection, before, sequence)
+            break
+        rows, erased = rows + share.rows, erased + share.erased
+        after = share.last_sequence
+        reached = Head(project_id=project_id, sequence=after, hash=bytes(share.last_hash))
+        if on_progress is not None:
+            on_progress(rows)
+    fault = fault or _at_the_end(connection, ends, reached) or _against(connection, kept, reached)
+    return Verification(
+        project_id=project_id,
+        is_intact=(fault := fault or _against_sums(connection, project_id)) is None,
+        rows=rows,
+        erased=erased,
+        first_fault=fault,
+        checkpoint_taken_at=None if kept is None or checkpoint is None else checkpoint.taken_at,
+    )
+
+
+def verify_chains(
+    connection: Connection,
+    checkpoint: Checkpoint | None = None,
+    on_progress: Callable[[UUID, int], object] | None = None,
+) -> tuple[Verification, ...]:
+    """Whether each chain holds, those that the checkpoint knows too, in the order of projects."""
+    require_every_run(connection)
+    known = {head.project_id for head in checkpoint.heads} if checkpoint is not None else set()
+    projects = sorted({*connection.execute(PROJECTS).scalars(), *known})
+    return tuple(
+        verify(
+            connection,
+            project,
+            checkpoint,
+            None if on_progress is None else partial(on_progress, project),
+        )
+        for project in projects
+    )
+
+
+def unguarded(connection: Connection) -> tuple[str, ...]:
+    """What the database lacks of what keeps runs from being changed."""
+    return tuple(
+        str(difference)
+        for difference in differences(connection)
+        if difference.object in _GUARDED and not difference.is_warning
+    )
+
+
+def _kept(checkpoint: Checkpoint | None, project_id: UUID) -> Head | None:
+    """The project's head as it was when the checkpoint was taken."""
+    if checkpoint is None:
+        return None
+    return next((head for head in checkpoint.heads if head.project_id == project_id), None)
+
+
+def _first_fault(connection: Connection, reached: Head, after: int, place: int) -> tuple[Head, int]:
+    """The last row that holds, and the sequence of the one after it, the n-th of its share."""
+    asked = {"project_id": reached.project_id, "after": after, "skipped": max(place - 2, 0)}
+    first, *second = connection.execute(NEXT, asked).all()
+    if place == 1:
+        return reached, first.sequence
+    before = Head(project_id=reached.project_id, sequence=first.sequence, hash=bytes(first.hash))
+    return before, second[0].sequence
+
+
+def _until(ends: AnyRow) -> int:
+    """Up to where rows are looked at: what is beyond the head is no part of the chain."""
+    if ends.last_sequence is None:
+        return _BEFORE_ALL
+    ends_at: list[int] = [ends.last_sequence]
+    return min(ends_at if ends.head_sequence is None else [*ends_at, ends.head_sequence])
+
+
+def _at_the_end(connection: Connection, ends: AnyRow, reached: Head) -> Fault | None:
+    """Where the chain ends otherwise than its head says."""
+    if ends.head_sequence is None and ends.last_sequence is None:
+        return None
+    if ends.head_sequence is None:
+        detail = "the chain has no head; somebody removed it"
+        return Fault(kind="changed", sequence=None, run_id=None, detail=detail)
+    if reached.sequence < ends.head_sequence:
+        detail = f"rows {reached.sequence + 1} to {ends.head_sequence} are gone"
+        return Fault(kind="truncated", sequence=reached.sequence + 1, run_id=None, detail=detail)
+    if ends.last_sequence > ends.head_sequence:
+        asked = {"project_id": reached.project_id, "after": ends.head_sequence, "skipped": 0}
+        stray = connection.execute(NEXT, asked).all()[0]
+        detail = f"the chain ended at row {ends.head_sequence}"
+        return Fault(kind="inserted", sequence=stray.sequence, run_id=stray.run_id, detail=detail)
+    if bytes(ends.head_hash) != reached.hash:
+        detail = "it is not the row that the head of the chain is of"
+        return Fault(
+            kind="changed", sequence=reached.sequence, run_id=ends.last_run_id, detail=detail
+        )
+    return None
+
+
+def _against(connection: Connection, kept: Head | None, reached: Head) -> Fault | None:
+    """Where the chain does not go on from where a checkpoint saw it."""
+    if kept is None or kept.sequence == 0:
+        return None
+    if reached.sequence < kept.sequence:
+        detail = f"rows {reached.sequence + 1} to {kept.sequence} were there at the checkpoint"
+        return Fault(kind="truncated", sequence=reached.sequence + 1, run_id=None, detail=detail)
+    asked = {"project_id": kept.project_id, "sequence": kept.sequence}
+    found = connection.execute(AT, asked).one()
+    if bytes(found.hash) == kept.hash:
+        return None
+    detail = "up to it, history is not what the checkpoint saw; it was written anew"
+    return Fault(kind="changed", sequence=kept.sequence, run_id=found.run_id, detail=detail)
+
+
+def _against_sums(connection: Connection, project_id: UUID) -> Fault | None:
+    """Where the sums, which are kept apart, know of other runs than the chain."""
+    if not sees_every_run(connection):
+        return None  # and so none of the sums
+    found = connection.execute(COUNTED, {"project_id": project_id}).one()
+    if (found.of_sums, found.cents_of_sums) == (found.of_rows, found.cents_of_rows):
+        return None
+    detail = (
+        f"the sums know {found.of_sums} runs of {found.cents_of_sums} cents, and the chain has"
+        f" {found.of_rows} of {found.cents_of_rows}"
+    )
+    is_less = found.of_rows < found.of_sums
+    return Fault(
+        kind="missing" if is_less else "changed", sequence=None, run_id=None, detail=detail
+    )

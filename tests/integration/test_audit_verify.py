@@ -1,0 +1,484 @@
+"""Whoever goes under the database and changes what was recorded is found out, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, text
+
+from ledger import Ledger
+from ledger.engine import engine
+from ledger.maintenance.audit.checkpoints import checkpoint
+from ledger.maintenance.audit.verify import verify
+from ledger.records.checkpoint import Checkpoint
+from ledger.records.verification import Fault, Verification
+from tests.audits import execution
+from tests.databases import Databases, Target
+from tests.ledgers import LONG_AGO, ledger_at
+from tests.writers import Kind, stop_jobs
+
+RUNS = 9
+"""Of each project."""
+ERASED = 4
+"""The one whose payloads are erased."""
+
+PAYLOADS = {
+    "intent": "'something else'",
+    "input": """'{"amount": 99}'""",
+    "output": "NULL",
+    "cost_json": """jsonb_set(cost_json, '{breakdown}', '{"tokens": 1}')""",
+    "execution_trace_json": """jsonb_set(execution_trace_json, '{steps}', '[]')""",
+    "error_message": "'nothing of note'",
+    "salt": "decode(repeat('ab', 32), 'hex')",
+}
+OTHERS = {
+    "run_id": "run_id || 'x'",
+    "parent_run_id": "'another-run'",
+    "user_id": "gen_random_uuid()",
+    "agent_id": "'another agent'",
+    "status": "'aborted'",
+    "created_at": "created_at + interval '1 hour'",
+    "recorded_at": "recorded_at - interval '1 day'",
+    "id": "gen_random_uuid()",
+    "hash": "decode(repeat('cd', 32), 'hex')",
+    "previous_hash": "decode(repeat('ef', 32), 'hex')",
+    "payload_digests": "decode(repeat('01', 192), 'hex')",
+    "total_cost_cents": "total_cost_cents + 1",
+    "duration_ms": "duration_ms + 1",
+}
+COLUMNS = {**PAYLOADS, **OTHERS}
+
+UNGUARDED = """
+ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL;
+ALTER TABLE ledger.execution_ledger ALTER COLUMN total_cost_cents DROP EXPRESSION;
+ALTER TABLE ledger.execution_ledger ALTER COLUMN duration_ms DROP EXPRESSION;
+ALTER TABLE ledger.execution_ledger
+  DROP CONSTRAINT execution_ledger_project_id_sequence_key CASCADE;
+ALTER TABLE ledger.execution_ledger DROP CONSTRAINT execution_ledger_run_id_key;
+ALTER TABLE ledger.execution_ledger DROP CONSTRAINT execution_ledger_pkey;
+ALTER TABLE ledger.execution_heads DISABLE TRIGGER ALL;
+ALTER TABLE ledger.execution_erasures DISABLE TRIGGER ALL;
+"""
+"""What a superuser does first. TimescaleDB or not, it is undone with the transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chains:
+    """Two projects' runs, and a superuser's way round what guards them."""
+
+    engine: Engine
+    ledger: Ledger
+    project: UUID
+    other: UUID
+
+    def tampered(
+        self, *statements: str, taken: Checkpoint | None = None, also: str = UNGUARDED
+    ) -> Verification:
+        """What verification says after these statements, which are undone."""
+        with self.engine.connect() as connection:
+            _drop_checks(connection)
+            for statement in (also, *statements):
+                connection.exec_driver_sql(
+                    statement.replace("{project}", f"'{self.project}'").replace("%", "%%")
+                )
+            found = verify(connection, self.project, taken)
+            connection.rollback()
+        return found
+
+    def checkpoint(self) -> Checkpoint:
+        with self.engine.connect() as connection:
+            return checkpoint(connection, None)
+
+
+def _drop_checks(connection: Connection) -> None:
+    names = connection.scalars(
+        text(
+            "SELECT conname FROM pg_constraint WHERE contype = 'c'"
+            " AND conrelid = 'ledger.execution_ledger'::regclass"
+        )
+    ).all()
+    for name in names:
+        connection.exec_driver_sql(f"ALTER TABLE ledger.execution_ledger DROP CONSTRAINT {name}")
+
+
+@pytest.fixture(scope="module")
+def chains(databases: Databases, target: Target) -> Iterator[Chains]:
+    name = databases.create(target.server, template=databases.template(target))
+    url = databases.url(target.server, name)
+    stop_jobs(url)
+    own = engine(url)
+    with Ledger.connect(url) as ledger:
+        ledger.tenancy.set_tier("pro", "1.5", effective_from=LONG_AGO)
+        user = ledger.tenancy.upsert_user(tier="pro", external_id="acme")
+        project, other = (
+            ledger.tenancy.upsert_project(each, external_id=each) for each in ("one", "two")
+        )
+        for place in range(1, RUNS + 1):
+            for of in (project, other):
+                ledger.audit.record_execution(
+                    execution(
+                        run_id=f"{of}-{place}",
+                        project_id=of,
+                        user_id=user,
+                        agent_id=f"agent-{place % 2}",
+                        input={"amount": place},
+                        output={"done": place},
+                        status="failed" if place % 3 == 0 else "completed",
+                        error_message="it broke" if place % 3 == 0 else None,
+                    )
+                )
+        ledger.audit.erase_payload(f"{project}-{ERASED}", "asked for")
+        yield Chains(engine=own, ledger=ledger, project=project, other=other)
+    own.dispose()
+    databases.drop(name)
+
+
+def fault(found: Verification) -> Fault:
+    """The fault, which there is."""
+    assert not found.is_intact
+    assert found.first_fault is not None
+    return found.first_fault
+
+
+def of_project(condition: str) -> str:
+    return f"project_id = {{project}} AND {condition}"
+
+
+def test_what_nobody_changed_is_intact(chains: Chains) -> None:
+    found = chains.tampered(taken=chains.checkpoint(), also="SELECT")
+
+    assert (found.is_intact, found.rows, found.erased, found.first_fault) == (True, RUNS, 1, None)
+
+
+def test_what_a_superuser_prepares_for_changes_no_row(chains: Chains) -> None:
+    assert chains.tampered().is_intact
+
+
+@pytest.mark.parametrize("place", [1, 2, RUNS])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_changed_value_is_found_where_it_is(chains: Chains, column: str, place: int) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET {column} = {COLUMNS[column]}"
+        f" WHERE {of_project(f'sequence = {place}')}"
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("changed", place)
+    assert found.rows == place - 1
+
+
+@pytest.mark.parametrize("column", [name for name in PAYLOADS if name != "salt"])
+def test_the_payload_that_was_changed_is_named(chains: Chains, column: str) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET {column} = {COLUMNS[column]}"
+        f" WHERE {of_project('sequence = 3')}"
+    )
+
+    assert column in fault(found).detail
+    assert fault(found).run_id == f"{chains.project}-3"
+
+
+@pytest.mark.parametrize("place", [1, 5, RUNS - 1])
+def test_a_row_that_was_removed_is_missed(chains: Chains, place: int) -> None:
+    found = chains.tampered(
+        f"DELETE FROM ledger.execution_ledger WHERE {of_project(f'sequence = {place}')}"
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("missing", place)
+
+
+@pytest.mark.parametrize("place", [1, 5, RUNS])
+def test_a_tail_that_was_cut_off_is_missed(chains: Chains, place: int) -> None:
+    found = chains.tampered(
+        f"DELETE FROM ledger.execution_ledger WHERE {of_project(f'sequence >= {place}')}"
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("truncated", place)
+
+
+SET_HEAD_BACK = """UPDATE ledger.execution_heads head SET sequence = last.sequence, hash = last.hash
+FROM (SELECT * FROM ledger.execution_ledger WHERE project_id = {project}
+  ORDER BY sequence DESC LIMIT 1) AS last
+WHERE head.project_id = {project}"""
+
+
+def test_a_tail_that_was_cut_off_with_its_head_is_missed_by_the_sums(chains: Chains) -> None:
+    found = chains.tampered(
+        f"DELETE FROM ledger.execution_ledger WHERE {of_project('sequence > 5')}", SET_HEAD_BACK
+    )
+
+    assert fault(found).kind == "missing"
+    assert "the sums know 9 runs" in fault(found).detail
+
+
+def test_a_tail_that_was_cut_off_with_head_and_sums_is_missed_by_a_checkpoint(
+    chains: Chains,
+) -> None:
+    cut = (
+        f"DELETE FROM ledger.execution_ledger WHERE {of_project('sequence > 5')}",
+        SET_HEAD_BACK,
+        "DELETE FROM ledger.execution_deltas",
+        """INSERT INTO ledger.execution_deltas
+        SELECT date_trunc('hour', created_at), project_id, agent_id, status, 1,
+          total_cost_cents, total_cost_cents, total_cost_cents, duration_ms, '{1}'
+        FROM ledger.execution_ledger""",
+    )
+    assert chains.tampered(*cut).is_intact, "nothing in the database tells it"
+
+    found = chains.tampered(*cut, taken=chains.checkpoint())
+    assert (fault(found).kind, fault(found).sequence) == ("truncated", 6)
+
+
+def test_all_of_a_project_that_is_gone_is_missed_by_a_checkpoint(chains: Chains) -> None:
+    gone = (
+        f"DELETE FROM ledger.{table} WHERE project_id = {{project}}"
+        for table in ("execution_ledger", "execution_heads", "execution_deltas", "execution_days")
+    )
+
+    found = chains.tampered(*gone, taken=chains.checkpoint())
+    assert (fault(found).kind, fault(found).sequence) == ("truncated", 1)
+
+
+@pytest.mark.parametrize("first, second", [(1, 2), (3, 7), (1, RUNS)])
+def test_rows_that_changed_places_are_found(chains: Chains, first: int, second: int) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET sequence = {first} + {second} - sequence"
+        f" WHERE {of_project(f'sequence IN ({first}, {second})')}"
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("reordered", first)
+    assert f"row {second}" in fault(found).detail
+
+
+def test_a_row_that_was_moved_to_the_end_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET sequence = 100 WHERE {of_project('sequence = 3')}"
+    )
+
+    assert fault(found).kind == "reordered"
+    assert fault(found).run_id == f"{chains.project}-3"
+
+
+FORGED = """INSERT INTO ledger.execution_ledger (id, run_id, project_id, user_id, agent_id, intent,
+  input, output, error_message, parent_run_id, cost_json, execution_trace_json, status,
+  total_cost_cents, duration_ms, created_at,
+  recorded_at, sequence, hash_version, previous_hash, hash, salt, payload_digests)
+SELECT id, 'forged', project_id, user_id, agent_id, intent, input, output,
+  error_message, parent_run_id, cost_json,
+  execution_trace_json, status, total_cost_cents, duration_ms, created_at, recorded_at,
+  {place}, hash_version, previous_hash, {hash}, salt, payload_digests
+FROM ledger.execution_ledger WHERE project_id = {project} AND run_id LIKE '%-{before}'"""
+REHASHED = """UPDATE ledger.execution_ledger stored SET hash = sha256(previous_hash || sha256(
+  ledger.execution_encoding(project_id, sequence, id, user_id, created_at, recorded_at,
+    duration_ms, run_id, parent_run_id, agent_id, status, total_cost_cents, payload_digests)))
+WHERE project_id = {project} AND """
+
+
+def test_a_row_that_was_put_between_others_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET sequence = sequence + 1"
+        f" WHERE {of_project('sequence >= 3')}",
+        FORGED.replace("{place}", "3").replace("{hash}", "hash").replace("{before}", "3"),
+        f"{REHASHED} run_id = 'forged'",
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("inserted", 3)
+    assert fault(found).run_id == "forged"
+
+
+@pytest.mark.parametrize("place", [-5, 0, 3, RUNS])
+def test_a_row_in_a_place_that_is_taken_or_is_none_is_found(chains: Chains, place: int) -> None:
+    found = chains.tampered(
+        FORGED.replace("{place}", str(place)).replace("{hash}", "hash").replace("{before}", "2")
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("inserted", place)
+    assert fault(found).run_id == "forged"
+
+
+def test_a_row_after_the_head_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        FORGED.replace("{hash}", "hash")
+        .replace("{before}", str(RUNS))
+        .replace("  {place}, hash_version, previous_hash,", "  {place}, hash_version, hash,")
+        .replace("{place}", str(RUNS + 1)),
+        f"{REHASHED} run_id = 'forged'",
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("inserted", RUNS + 1)
+
+
+@pytest.mark.parametrize("place", [2, RUNS])
+def test_a_row_that_was_replaced_by_one_that_is_right_in_itself_is_found(
+    chains: Chains, place: int
+) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET agent_id = 'another'"
+        f" WHERE {of_project(f'sequence = {place}')}",
+        f"{REHASHED} sequence = {place}",
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("changed", place)
+
+
+def test_a_history_that_was_written_anew_is_found_by_a_checkpoint(chains: Chains) -> None:
+    anew = (
+        (
+            f"UPDATE ledger.execution_ledger SET agent_id = 'another'"
+            f" WHERE {of_project('sequence = 7')}"
+        ),
+        f"{REHASHED} sequence = 7",
+        *(
+            f"UPDATE ledger.execution_ledger stored SET previous_hash = before.hash"
+            f" FROM ledger.execution_ledger before WHERE before.project_id = stored.project_id"
+            f" AND before.sequence = {place - 1} AND stored.project_id = {{project}}"
+            f" AND stored.sequence = {place}; {REHASHED} sequence = {place}"
+            for place in (8, 9)
+        ),
+        SET_HEAD_BACK,
+    )
+    assert chains.tampered(*anew).is_intact, "nothing in the database tells it"
+
+    found = chains.tampered(*anew, taken=chains.checkpoint())
+    assert (fault(found).kind, fault(found).sequence) == ("changed", RUNS)
+
+
+@pytest.mark.parametrize(
+    "tampering, said",
+    [
+        (f"DELETE FROM ledger.execution_erasures WHERE {of_project('true')}", "no record of it"),
+        (
+            (
+                f"UPDATE ledger.execution_ledger SET input = '{{\"a\": 1}}'"
+                f" WHERE {of_project(f'sequence = {ERASED}')}"
+            ),
+            "its payloads are not empty",
+        ),
+        (
+            (
+                "UPDATE ledger.execution_ledger"
+                " SET cost_json = jsonb_set(cost_json, '{total}', '1')"
+                f" WHERE {of_project(f'sequence = {ERASED}')}"
+            ),
+            "total_cost_cents or duration_ms",
+        ),
+        (
+            (
+                f"UPDATE ledger.execution_ledger SET cost_json = '\"no object\"'"
+                f" WHERE {of_project(f'sequence = {ERASED}')}"
+            ),
+            "",
+        ),
+    ],
+)
+def test_an_erasure_covers_nothing_else(chains: Chains, tampering: str, said: str) -> None:
+    found = chains.tampered(tampering)
+
+    assert (fault(found).kind, fault(found).sequence) == ("changed", ERASED)
+    assert said in fault(found).detail
+
+
+def test_a_record_of_an_erasure_that_was_not_made_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        "INSERT INTO ledger.execution_erasures (project_id, sequence, reason)"
+        " VALUES ({project}, 6, 'none')"
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("changed", 6)
+
+
+def test_a_head_that_was_removed_is_missed(chains: Chains) -> None:
+    found = chains.tampered("DELETE FROM ledger.execution_heads WHERE project_id = {project}")
+
+    assert "has no head" in fault(found).detail
+
+
+def test_another_projects_rows_do_not_matter(chains: Chains) -> None:
+    found = chains.tampered(
+        f"UPDATE ledger.execution_ledger SET agent_id = 'x' WHERE project_id = '{chains.other}'"
+    )
+
+    assert found.is_intact
+
+
+TAMPERINGS = st.one_of(
+    st.tuples(
+        st.sampled_from(sorted(COLUMNS)), st.integers(1, RUNS).filter(lambda n: n != ERASED)
+    ).map(
+        lambda drawn: (
+            f"UPDATE ledger.execution_ledger SET {drawn[0]} = {COLUMNS[drawn[0]]}"
+            f" WHERE {of_project(f'sequence = {drawn[1]}')}"
+        )
+    ),
+    st.integers(1, RUNS).map(
+        lambda place: (
+            f"DELETE FROM ledger.execution_ledger WHERE {of_project(f'sequence = {place}')}"
+        )
+    ),
+    st.tuples(st.integers(1, RUNS), st.integers(-3, RUNS + 3))
+    .filter(lambda places: places[0] != places[1])
+    .map(
+        lambda places: (
+            f"UPDATE ledger.execution_ledger SET sequence = {places[1]}"
+            f" WHERE {of_project(f'sequence = {places[0]}')}"
+        )
+    ),
+    st.integers(-3, RUNS + 3).map(
+        lambda place: (
+            FORGED.replace("{place}", str(place)).replace("{hash}", "hash").replace("{before}", "2")
+        )
+    ),
+    st.permutations(range(1, RUNS + 1))
+    .filter(lambda order: order != sorted(order))
+    .map(
+        lambda order: (
+            "UPDATE ledger.execution_ledger SET sequence = coalesce((ARRAY"
+            f"{list(order)})[sequence], sequence) WHERE project_id = {{project}}"
+        )
+    ),
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(tamperings=st.lists(TAMPERINGS, min_size=1, max_size=3))
+def test_random_tampering_is_always_found(chains: Chains, tamperings: list[str]) -> None:
+    digest = "SELECT md5(string_agg(t::text, ',' ORDER BY sequence, run_id, t::text))"
+    rows = f"{digest} FROM ledger.execution_ledger t WHERE project_id = '{chains.project}'"
+    with chains.engine.connect() as connection:
+        _drop_checks(connection)
+        connection.exec_driver_sql(UNGUARDED)
+        before = connection.exec_driver_sql(rows).scalar()
+        for statement in tamperings:
+            connection.exec_driver_sql(
+                statement.replace("{project}", f"'{chains.project}'").replace("%", "%%")
+            )
+        is_same = connection.exec_driver_sql(rows).scalar() == before
+        found = verify(connection, chains.project)
+        connection.rollback()
+
+    assert found.is_intact == is_same
+
+
+def test_verification_is_called_and_awaited(database_url: str, kind: Kind) -> None:
+    with ledger_at(database_url, kind) as ledger:
+        ledger.tenancy.set_tier("pro", "1.5", effective_from=LONG_AGO)
+        user = ledger.tenancy.upsert_user(tier="pro", external_id="acme")
+        project = ledger.tenancy.upsert_project("one", external_id="one")
+        ledger.audit.record_executions(
+            execution(run_id=f"r{place}", project_id=project, user_id=user) for place in range(5)
+        )
+        seen: list[int] = []
+
+        found = ledger.audit.verify(project, on_progress=seen.append)
+        everything = ledger.audit.verify_all(checkpoint=ledger.audit.checkpoint())
+
+        assert (found.is_intact, found.rows, seen) == (True, 5, [5])
+        assert (everything.is_intact, everything.unguarded) == (True, ())
+        assert [each.project_id for each in everything.projects] == [project]
+        assert ledger.audit.verify(uuid4()).rows == 0
