@@ -28,7 +28,7 @@ def cost_distribution(rows: Sequence[Cells], window: Window) -> CostDistribution
     cost = sum((each for _, _, each in rows if each), Decimal(0))
     bins = {number: requests for number, requests, _ in rows if number is not None}
     requests = sum(bins.values())
-    p50, p90, p95, p99 = (_percentile(bins, requests, rank) for rank in (0.5, 0.9, 0.95, 0.99))
+    p50, p90, p95, p99 = (percentile(bins, requests, rank) for rank in (0.5, 0.9, 0.95, 0.99))
     return CostDistribution(
         window=window,
         requests=requests,
@@ -43,8 +43,8 @@ def cost_distribution(rows: Sequence[Cells], window: Window) -> CostDistribution
     )
 
 
-def _percentile(bins: dict[int, int], requests: int, share: float) -> Decimal | None:
-    """The middle of the bin in which the call of this rank is."""
+def percentile(bins: dict[int, int], requests: int, share: float) -> Decimal | None:
+    """The middle of the bin in which the cost of this rank is; None where there is none."""
     left = math.ceil(share * requests)
     for number in sorted(bins):
         left -= bins[number]
