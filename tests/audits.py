@@ -19,7 +19,8 @@ from tests.roles import Role, Roles
 from tests.writers import Kind, superuser
 
 PROJECT, OTHER_PROJECT = (UUID(int=number << 64 | 1) for number in (1, 2))
-ALICE, BOB = (UUID(int=number << 64 | 2) for number in (1, 2))
+ALICE, BOB, STRANGER = (UUID(int=number << 64 | 2) for number in (1, 2, 3))
+"""Of whom the ledger knows two."""
 
 TABLES = ("execution_ledger", "execution_heads", "execution_erasures")
 APPENDED = (
@@ -237,3 +238,16 @@ def own_by(roles: Roles, owner: str) -> None:
         " WHERE pronamespace = 'ledger'::regnamespace AND prosecdef AND prosrc ~ 'execution_'"
     ):
         roles.own(f"ALTER {kind} {name} OWNER TO {owner}")
+
+
+SCOPES = (
+    Scope(kind="reader", users=(ALICE,)),
+    Scope(kind="reader", users=(ALICE, BOB)),
+    Scope(kind="reader", users=(STRANGER,)),
+    Scope(kind="service"),
+    Scope(kind="auditor"),
+    Scope(kind="auditor", projects=(PROJECT,)),
+    Scope(kind="auditor", projects=(PROJECT, OTHER_PROJECT)),
+    Scope(kind="auditor", projects=(STRANGER,)),
+)
+"""A role of each kind, bound and not."""

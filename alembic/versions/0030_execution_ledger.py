@@ -160,7 +160,7 @@ def upgrade() -> None:
             name=f"{ERASURES}_project_id_sequence_fkey",
             ondelete="RESTRICT",
         ),
-        sa.CheckConstraint("reason <> ''", name=op.f(f"{ERASURES}_reason_check")),
+        sa.CheckConstraint("btrim(reason) <> ''", name=op.f(f"{ERASURES}_reason_check")),
         schema="ledger",
     )
     op.create_execution_chain(LEDGER)

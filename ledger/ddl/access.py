@@ -33,7 +33,6 @@ _VIEWS = (
 _BOOKS = "SELECT ON ledger.installation, ledger.rollup_progress, ledger.alembic_version"
 _TENANCY = "ledger.users, ledger.providers, ledger.projects"
 _PROJECTS = "SELECT ON ledger.my_projects"
-_TENANTS = "SELECT ON ledger.users, ledger.projects"
 _CATALOGUES = f"SELECT ON {_TENANCY}, ledger.tiers, ledger.model_prices"
 _KEEPING_CATALOGUES = (
     f"INSERT, UPDATE ON {_TENANCY}",
@@ -73,7 +72,7 @@ def _privileges(
     scoping = ["SELECT ON ledger.my_scopes", _execute("scoped_users", "sees_all")]
     # Row level security shows each role its own runs, and sums to who sees all that they sum.
     running = [*scoping, _BOOKS, _RUNS, _execute("raw_from")]
-    verifying = [*running, _PROJECTS, _CHAINS, _TENANTS, _execute("scoped_projects", *_HASHING)]
+    verifying = [*running, _PROJECTS, _CHAINS, _execute("scoped_projects", *_HASHING)]
     viewing = [*running, _VIEWS, _execute(*latency)]
     auditing = [*verifying, _TABLES[storage], _CATALOGUES, _USAGE, _execute(*latency)]
     days = ["ensure_days"] if storage is Storage.POSTGRES else []

@@ -126,31 +126,48 @@ _RELATIONS = text(
 )
 
 _TRIGGERS = text(
-    "SELECT tgrelid::regclass::text, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid"
+    "SELECT relname, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid"
     " WHERE relnamespace = to_regnamespace('ledger') AND NOT tgisinternal AND NOT relispartition"
     " ORDER BY 1, 2"
 )
 _OF_TIMESCALE = "ts_insert_blocker"
+_OWNERS = text(
+    "SELECT name, pg_get_userbyid(owner), pg_get_userbyid(ledgers.relowner) FROM ("
+    "SELECT relname AS name, relowner AS owner FROM pg_class"
+    " WHERE relnamespace = to_regnamespace('ledger')"
+    " UNION ALL SELECT proname, proowner FROM pg_proc"
+    " WHERE pronamespace = to_regnamespace('ledger')) AS every, pg_class ledgers"
+    " WHERE ledgers.oid = to_regclass('ledger.installation') AND owner <> ledgers.relowner"
+    " ORDER BY 1"
+)
+_CHILDREN = text(
+    "SELECT parent.relname, inhrelid::regclass::text FROM pg_inherits"
+    " JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid"
+    " WHERE parent.relnamespace = to_regnamespace('ledger') AND parent.relkind = 'r'"
+    " AND child.relnamespace IS DISTINCT FROM to_regnamespace('_timescaledb_internal')"
+    " ORDER BY 1, 2"
+)
 _NOT_ENFORCED = text(
-    "SELECT DISTINCT conrelid::regclass::text, conname FROM pg_trigger"
-    " JOIN pg_constraint c ON c.oid = tgconstraint"
+    "SELECT DISTINCT relname, conname FROM pg_trigger"
+    " JOIN pg_constraint c ON c.oid = tgconstraint JOIN pg_class t ON t.oid = conrelid"
     " WHERE connamespace = to_regnamespace('ledger') AND contype = 'f' AND tgisinternal"
     " AND tgenabled IN ('D', 'R') ORDER BY 1, 2"
 )
 
 
-def _trigger_names() -> set[str]:
-    names = {_OF_TIMESCALE}
+def _declared_triggers() -> set[tuple[str, str]]:
+    """(table, name) of each."""
+    found = {(sums.table, sums.trigger) for sums in RUNNING_SUMS}
     for target in DECLARED:
         if isinstance(target, TimeSeries):
-            names |= {
-                f"{target.name}_touched_by_{event}" for event in touch_log.triggers(target.name)
-            }
+            events = touch_log.triggers(target.name)
+            found |= {(target.name, f"{target.name}_touched_by_{event}") for event in events}
         elif isinstance(target, AppendOnly):
-            names |= append_only.triggers(target).keys()
+            found |= {(target.name, name) for name in append_only.triggers(target)}
         elif isinstance(target, ExecutionChain):
-            names |= execution_chain.triggers(target).keys()
-    return names | {sums.trigger for sums in RUNNING_SUMS}
+            chained = execution_chain.triggers(target)
+            found |= {(table, name) for name, (table, _) in chained.items()}
+    return found
 
 
 def _strangers(connection: Connection) -> Iterator[Difference]:
@@ -179,8 +196,15 @@ def _strangers(connection: Connection) -> Iterator[Difference]:
             object=table,
             problem=f"the foreign key {name} is not enforced, as its triggers are disabled",
         )
-    expected = _trigger_names()
+    expected = _declared_triggers()
     for table, trigger in connection.execute(_TRIGGERS):
-        if trigger in expected:
-            continue
-        yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
+        if trigger != _OF_TIMESCALE and (table, trigger) not in expected:
+            yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
+    for name, owner, ledgers in connection.execute(_OWNERS):
+        yield Difference(
+            object=name, problem=f"it is owned by {owner}, and the ledger by {ledgers}"
+        )
+    for table, child in connection.execute(_CHILDREN):
+        yield Difference(
+            object=table, problem=f"{child} inherits from it, and its rows are shown with its own"
+        )

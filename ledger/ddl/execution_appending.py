@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.ddl.execution_hashing import CHAINED, HASH_VERSION, digests_of, encoding_of, hash_of
+from ledger.ddl.execution_hashing import (
+    CHAINED,
+    HASH_VERSION,
+    NO_HASH,
+    digests_of,
+    encoding_of,
+    hash_of,
+)
 from ledger.ddl.objects import Routine
+from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.search_path import FIXED
 from ledger.models.audit import Execution, ExecutionHead
 
@@ -104,7 +112,7 @@ BEGIN
   SELECT run_id, project_id, sequence INTO stray
   FROM (
     SELECT added.run_id, added.project_id, added.sequence, added.previous_hash,
-      added.hash = {hash_of("added")} AS is_hashed,
+      added.salt IS NOT NULL AND added.hash = {hash_of("added")} AS is_hashed,
       coalesce(lag(added.sequence) OVER chain, head.sequence) AS sequence_before,
       coalesce(lag(added.hash) OVER chain, head.hash) AS hash_before
     FROM inserted added LEFT JOIN ledger.{HEADS} head ON head.project_id = added.project_id
@@ -149,6 +157,21 @@ END
 $function$""",
 )
 
+BEGIN: Final = Routine(
+    name="begin_head",
+    arguments="",
+    definition=f"""RETURNS trigger LANGUAGE plpgsql
+{FIXED} AS $function$
+BEGIN
+  IF NEW.sequence = 0 AND NEW.hash = {NO_HASH} THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
+    'INSERT into ledger.{HEADS} is refused: a chain begins at nothing, and moves on with its rows';
+END
+$function$""",
+)
+
 BY_RUN: Final = Routine(
     name="executions_by_run",
     arguments="run_ids text[]",
@@ -158,6 +181,7 @@ AS $function$
 SELECT stored.* FROM unnest(run_ids) AS given(run_id)
 CROSS JOIN LATERAL (
   SELECT * FROM ledger.{LEDGER} s WHERE s.run_id = given.run_id OFFSET 0) AS stored
+WHERE stored.user_id = coalesce({NARROWED_TO}, stored.user_id)
 $function$""",
 )
 """What is stored under ids that the caller has: lets a role that may only append tell a

@@ -19,6 +19,7 @@ _AFTER_AGGREGATE: Final = (
     appending.APPEND,
     appending.EXTEND,
     appending.ADVANCE,
+    appending.BEGIN,
     erasing.GUARD,
     erasing.CARRY_OUT,
     erasing.ERASE,
@@ -34,6 +35,7 @@ def triggers(target: ExecutionChain) -> dict[str, tuple[str, str]]:
     heads beside them.
     """
     extends, erases = f"{target.name}_extends_chain", f"{erasing.ERASURES}_are_carried_out"
+    begins = f"{appending.HEADS}_begin_at_nothing"
     return {
         extends: (
             target.name,
@@ -41,6 +43,13 @@ def triggers(target: ExecutionChain) -> dict[str, tuple[str, str]]:
                 f"CREATE OR REPLACE TRIGGER {extends} AFTER INSERT ON ledger.{target.name}"
                 " REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT"
                 f" EXECUTE FUNCTION ledger.{appending.EXTEND.name}()"
+            ),
+        ),
+        begins: (
+            appending.HEADS,
+            (
+                f"CREATE OR REPLACE TRIGGER {begins} BEFORE INSERT ON ledger.{appending.HEADS}"
+                f" FOR EACH ROW EXECUTE FUNCTION ledger.{appending.BEGIN.name}()"
             ),
         ),
         erases: (
@@ -82,7 +91,9 @@ def facts(target: ExecutionChain) -> list[Fact]:
         *(fact for routine in _ROUTINES for fact in routine_facts(routine)),
         Holds(
             query=f"SELECT aggtransfn = to_regproc('ledger.{hashing.LINK.name}') AND agginitval"
-            f" IS NULL FROM pg_aggregate WHERE aggfnoid = to_regproc('ledger.{hashing.CHAINED}')",
+            " IS NULL AND aggkind = 'n'"
+            " AND (aggfinalfn, aggmtransfn, aggcombinefn)::text = '(-,-,-)'"
+            f" FROM pg_aggregate WHERE aggfnoid = to_regproc('ledger.{hashing.CHAINED}')",
             otherwise=f"the aggregate {hashing.CHAINED} is missing or was changed",
         ),
         *(

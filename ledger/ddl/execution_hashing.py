@@ -14,7 +14,7 @@ from ledger.models.audit_checks import HASH_BYTES, PAYLOADS
 
 HASH_VERSION: Final = 1
 
-_NOTHING: Final = rf"'\x{'00' * HASH_BYTES}'::bytea"
+NO_HASH: Final = rf"'\x{'00' * HASH_BYTES}'::bytea"
 _NO_TEXT: Final = r"'\xffffffff'::bytea"
 
 _ENCODED: Final = (
@@ -65,7 +65,7 @@ def _bytes_of(name: str, kind: str) -> str:
 
 def _digest(name: str, kind: str) -> str:
     text = name if kind == "text" else f"{name}::text"
-    return f"coalesce(sha256(salt || {_utf8(text)}), {_NOTHING})"
+    return f"coalesce(sha256(salt || {_utf8(text)}), {NO_HASH})"
 
 
 ENCODING: Final = Routine(

@@ -30,6 +30,15 @@ _POLICY = text(
     " pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
     " WHERE polrelid = to_regclass(:table) AND polname = :policy"
 )
+_OTHERS = text(
+    "SELECT polname, polpermissive, polcmd::text, polroles, pg_get_expr(polqual, polrelid),"
+    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
+    " WHERE polrelid = to_regclass(:table) AND polname <> :policy"
+)
+_GRANTED = text(
+    "SELECT DISTINCT role, kind FROM ledger.role_scopes JOIN pg_roles ON rolname = role"
+    " WHERE project_id IS NULL OR :knows_projects ORDER BY 1, 2"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +119,45 @@ class _PolicyIs:
             yield f"policy {policy} on {self.table} was changed"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GrantsAre:
+    """Roles have the policies that grants give their kinds, and nobody has another."""
+
+    table: str
+    rule: Rule
+
+    def problems(self, connection: Connection) -> Iterator[str]:
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
+        )
+        asked = {"knows_projects": _knows_projects(self.rule)}
+        for role, kind in connection.execute(_GRANTED, asked).all():
+            if (policy := self._of(role, kind, connection)) is not None:
+                connection.exec_driver_sql(policy, execution_options=AS_IT_IS)
+        wanted, found = (
+            {
+                row.polname: tuple(row[1:])
+                for row in connection.execute(
+                    _OTHERS, {"table": f"{schema}.{self.table}", "policy": self.rule.policy}
+                )
+            }
+            for schema in ("pg_temp", "ledger")
+        )
+        for name in sorted(wanted.keys() | found.keys()):
+            if name not in wanted:
+                yield f"{self.table} has a policy that no grant made: {name}"
+            elif name not in found:
+                yield f"policy {name} on {self.table} is missing, which a grant made"
+            elif wanted[name] != found[name]:
+                yield f"policy {name} on {self.table} was changed"
+
+    def _of(self, role: str, kind: str, connection: Connection) -> str | None:
+        if (policy := self.rule.by_kind.get(kind)) is None:
+            return None
+        quoted = connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
+        return f"CREATE POLICY {_name(role, kind)} ON pg_temp.{self.table} {policy.format(quoted)}"
+
+
 def drop(target: RowPolicy) -> list[Step]:
     """Show the rows to whoever may read the table. Policies of roles go with the table."""
     table, rule = f"ledger.{target.name}", RULES[target.rule]
@@ -129,19 +177,20 @@ def facts(target: RowPolicy) -> list[Fact]:
         ),
         _PolicyIs(table=target.name, rule=rule),
         Holds(
-            # A grant's are for one role that has a scope; any other lets somebody see or write.
-            query="SELECT NOT EXISTS (SELECT FROM pg_policy"
-            f" WHERE polrelid = {table} AND polname <> '{rule.policy}' AND NOT EXISTS ("
-            "SELECT FROM pg_roles r JOIN ledger.role_scopes s ON s.role = r.rolname"
-            " WHERE polroles = ARRAY[r.oid] AND s.kind <> 'reader'))",
-            otherwise=f"{target.name} has a policy that no grant made",
+            query=f"SELECT NOT relforcerowsecurity FROM pg_class WHERE oid = {table}",
+            otherwise=f"row level security of {target.name} is forced on its owner, who appends",
         ),
+        _GrantsAre(table=target.name, rule=rule),
     ]
 
 
 def knows_projects(target: RowPolicy) -> bool:
     """Whether what is shown may depend on projects."""
-    return _OF_PROJECTS in "".join([RULES[target.rule].using, *RULES[target.rule].by_kind.values()])
+    return _knows_projects(RULES[target.rule])
+
+
+def _knows_projects(rule: Rule) -> bool:
+    return _OF_PROJECTS in "".join([rule.using, *rule.by_kind.values()])
 
 
 def grant(connection: Connection, target: RowPolicy, role: str, quoted: str, kind: str) -> None:
@@ -151,9 +200,7 @@ def grant(connection: Connection, target: RowPolicy, role: str, quoted: str, kin
     """
     if (policy := RULES[target.rule].by_kind.get(kind)) is None:
         return
-    # The name stays the same in a dump that is restored elsewhere; a role's may be as long as
-    # any name.
-    name = f"{kind}_{sha256(role.encode()).hexdigest()[:16]}"
+    name = _name(role, kind)
     is_there = text(
         "SELECT EXISTS (SELECT FROM pg_policy WHERE polrelid = to_regclass(:table)"
         " AND polname = :name)"
@@ -163,6 +210,14 @@ def grant(connection: Connection, target: RowPolicy, role: str, quoted: str, kin
             f"CREATE POLICY {name} ON ledger.{target.name} {policy.format(quoted)}",
             execution_options=AS_IT_IS,
         )
+
+
+def _name(role: str, kind: str) -> str:
+    """That of a role's policy.
+
+    It stays the same in a dump that is restored elsewhere; a role's may be as long as any name.
+    """
+    return f"{kind}_{sha256(role.encode()).hexdigest()[:16]}"
 
 
 def revoke(connection: Connection, quoted: str) -> None:

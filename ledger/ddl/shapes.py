@@ -41,7 +41,9 @@ WHERE polrelid = to_regclass(:table)
 UNION ALL SELECT 'rule ' || rulename, pg_get_ruledef(oid) FROM pg_rewrite
 WHERE ev_class = to_regclass(:table)
 UNION ALL SELECT 'row level security', 'enabled' FROM pg_class
-WHERE oid = to_regclass(:table) AND relrowsecurity"""
+WHERE oid = to_regclass(:table) AND relrowsecurity
+UNION ALL SELECT 'persistence', 'unlogged' FROM pg_class
+WHERE oid = to_regclass(:table) AND relpersistence = 'u'"""
 )
 
 _REFERRED = re.compile(r"\bREFERENCES (ledger|pg_temp(_\d+)?)\.")

@@ -136,7 +136,7 @@ class ExecutionErasure(Base):
             [f"{SCHEMA}.execution_ledger.project_id", f"{SCHEMA}.execution_ledger.sequence"],
             ondelete="RESTRICT",
         ),
-        CheckConstraint("reason <> ''", name="reason"),
+        CheckConstraint("btrim(reason) <> ''", name="reason"),
     )
 
     project_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)

@@ -7,7 +7,7 @@ some, as he is narrowed or bound, has his answer from rows, in the same statemen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -37,6 +37,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import table as lightweight_table
+from sqlalchemy.types import TypeEngine
 
 from ledger.models.audit import Execution
 from ledger.models.audit_sums import (
@@ -55,7 +56,11 @@ from ledger.window import Window
 
 _RUNS: Final = Execution.__table__
 _MOMENT: Final = DateTime(timezone=True)
-_TYPES: Final = {"uuid": Uuid(), "text": Text(), "bigint": BigInteger()}
+_TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
+    "uuid": Uuid(),
+    "text": Text(),
+    "bigint": BigInteger(),
+}
 
 
 def _summed(name: str, *more: Column[Any]) -> TableClause:
@@ -90,7 +95,7 @@ _END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 MEASURES: Final = tuple(name for name, _, _ in EXECUTION_SUMS)
 _EXTREMES: Final = {"least_cost_cents": func.min, "greatest_cost_cents": func.max}
-_MERGED: Final = {name: _EXTREMES.get(name, func.sum) for name in MEASURES}
+_MERGED: Final[Mapping[str, Any]] = {name: _EXTREMES.get(name, func.sum) for name in MEASURES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +151,7 @@ def summed(filters: tuple[str, ...], keys: tuple[str, ...]) -> AnySelect:
         _of_rows(keys, filters),
     ).subquery("parts")
     groups = [parts.c[name] for name in keys]
-    merged = (_MERGED[name](parts.c[name]).label(name) for name in MEASURES)
+    merged = [_MERGED[name](parts.c[name]).label(name) for name in MEASURES]
     return select(*groups, *merged).group_by(*groups).having(func.count() > 0)
 
 
@@ -181,7 +186,7 @@ def _of_sums(
 ) -> AnySelect:
     days = _pieces("days")
     groups = [table.c[name] for name in keys]
-    merged = (_MERGED[name](table.c[name]).label(name) for name in MEASURES)
+    merged = [_MERGED[name](table.c[name]).label(name) for name in MEASURES]
     return (
         select(*groups, *merged)
         .select_from(days.join(table, _within(moment, days)))
@@ -194,7 +199,9 @@ def _of_sums(
 def _of_rows(keys: tuple[str, ...], filters: tuple[str, ...]) -> AnySelect:
     times = _times()
     groups = [_RUNS.c[name] for name in keys]
-    made = (literal_column(sql).label(name) for name, _, sql in EXECUTION_SUMS)
+    made: list[ColumnElement[Any]] = [
+        literal_column(sql).label(name) for name, _, sql in EXECUTION_SUMS
+    ]
     return (
         select(*groups, *made)
         .select_from(times.join(_RUNS, _within(_RUNS.c.created_at, times)))

@@ -10,6 +10,7 @@ from ledger.errors import UnknownReference
 from ledger.models.audit import ExecutionErasure
 from ledger.models.base import SCHEMA
 from ledger.records.audit import Erasure
+from ledger.records.refusal import refusal
 from ledger.records.rules import require_text
 from ledger.write.commands import atomically, execute
 
@@ -41,6 +42,8 @@ def erase_payload(run_id: str, reason: str) -> Plan[Erasure]:
     """
     require_text("run_id", run_id)
     require_text("reason", reason, _LONGEST_REASON)
+    if not reason.strip():
+        raise refusal("reason", reason, "is blank; say why, for whoever asks later")
     return (yield from atomically(_steps(run_id, reason)))
 
 

@@ -908,7 +908,7 @@ BEGIN
   SELECT run_id, project_id, sequence INTO stray
   FROM (
     SELECT added.run_id, added.project_id, added.sequence, added.previous_hash,
-      added.hash = sha256(added.previous_hash || sha256(ledger.execution_encoding(added.project_id, added.sequence, added.id, added.user_id, added.created_at, added.recorded_at, added.duration_ms, added.run_id, added.parent_run_id, added.agent_id, added.status, added.total_cost_cents, added.payload_digests))) AS is_hashed,
+      added.salt IS NOT NULL AND added.hash = sha256(added.previous_hash || sha256(ledger.execution_encoding(added.project_id, added.sequence, added.id, added.user_id, added.created_at, added.recorded_at, added.duration_ms, added.run_id, added.parent_run_id, added.agent_id, added.status, added.total_cost_cents, added.payload_digests))) AS is_hashed,
       coalesce(lag(added.sequence) OVER chain, head.sequence) AS sequence_before,
       coalesce(lag(added.hash) OVER chain, head.hash) AS hash_before
     FROM inserted added LEFT JOIN ledger.execution_heads head ON head.project_id = added.project_id
@@ -946,6 +946,16 @@ BEGIN
     'UPDATE of ledger.execution_heads is refused: a head moves on to a row that was appended';
 END
 $function$;
+CREATE OR REPLACE FUNCTION ledger.begin_head() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  IF NEW.sequence = 0 AND NEW.hash = '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea THEN
+    RETURN NEW;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
+    'INSERT into ledger.execution_heads is refused: a chain begins at nothing, and moves on with its rows';
+END
+$function$;
 CREATE OR REPLACE FUNCTION ledger.guard_execution() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -961,7 +971,8 @@ BEGIN
   -- Worked out anew after this trigger.
   erased.total_cost_cents := NEW.total_cost_cents;
   erased.duration_ms := NEW.duration_ms;
-  IF OLD.salt IS NOT NULL AND NEW IS NOT DISTINCT FROM erased AND EXISTS (
+  -- By their images: 1.500 is 1.5 to jsonb, and another text.
+  IF OLD.salt IS NOT NULL AND NEW *= erased AND EXISTS (
     SELECT FROM ledger.execution_erasures WHERE project_id = OLD.project_id AND sequence = OLD.sequence)
   THEN
     RETURN NEW;
@@ -995,6 +1006,19 @@ BEGIN
   SELECT project_id, sequence, erase_execution.reason FROM ledger.execution_ledger
   WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed)
   ON CONFLICT DO NOTHING;
+  -- Where the record came without the deed, as by a replay.
+  IF EXISTS (
+    SELECT FROM ledger.execution_ledger JOIN ledger.execution_erasures USING (project_id, sequence)
+    WHERE run_id = run AND salt IS NOT NULL)
+  THEN
+    UPDATE ledger.execution_ledger AS erased SET salt = NULL,
+    intent = '[erased]',
+    input = '{}'::jsonb,
+    output = CASE WHEN erased.output IS NOT NULL THEN '{}'::jsonb END,
+    cost_json = jsonb_build_object('breakdown', '{}'::jsonb, 'total', erased.cost_json -> 'total'),
+    execution_trace_json = jsonb_build_object('steps', '[]'::jsonb, 'duration_ms', erased.execution_trace_json -> 'duration_ms'),
+    error_message = CASE WHEN erased.error_message IS NOT NULL THEN '[erased]' END WHERE run_id = run AND salt IS NOT NULL;
+  END IF;
   RETURN QUERY SELECT erasure.* FROM ledger.execution_erasures erasure
   JOIN ledger.execution_ledger erased USING (project_id, sequence)
   WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed);
@@ -1007,18 +1031,22 @@ AS $function$
 SELECT stored.* FROM unnest(run_ids) AS given(run_id)
 CROSS JOIN LATERAL (
   SELECT * FROM ledger.execution_ledger s WHERE s.run_id = given.run_id OFFSET 0) AS stored
+WHERE stored.user_id = coalesce(nullif(current_setting('ledger.user_id', true), '')::uuid, stored.user_id)
 $function$;
 REVOKE ALL ON ROUTINE ledger.executions_by_run FROM PUBLIC;
 CREATE OR REPLACE TRIGGER execution_ledger_extends_chain AFTER INSERT ON ledger.execution_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.extend_chain();
+CREATE OR REPLACE TRIGGER execution_heads_begin_at_nothing BEFORE INSERT ON ledger.execution_heads FOR EACH ROW EXECUTE FUNCTION ledger.begin_head();
 CREATE OR REPLACE TRIGGER execution_erasures_are_carried_out AFTER INSERT ON ledger.execution_erasures FOR EACH ROW EXECUTE FUNCTION ledger.carry_out_erasure();
 
 -- drop ExecutionChain execution_ledger
 DROP TRIGGER IF EXISTS execution_ledger_extends_chain ON ledger.execution_ledger;
+DROP TRIGGER IF EXISTS execution_heads_begin_at_nothing ON ledger.execution_heads;
 DROP TRIGGER IF EXISTS execution_erasures_are_carried_out ON ledger.execution_erasures;
 DROP ROUTINE IF EXISTS ledger.executions_by_run;
 DROP ROUTINE IF EXISTS ledger.erase_execution;
 DROP ROUTINE IF EXISTS ledger.carry_out_erasure;
 DROP ROUTINE IF EXISTS ledger.guard_execution;
+DROP ROUTINE IF EXISTS ledger.begin_head;
 DROP ROUTINE IF EXISTS ledger.guard_head;
 DROP ROUTINE IF EXISTS ledger.extend_chain;
 DROP ROUTINE IF EXISTS ledger.append_executions;

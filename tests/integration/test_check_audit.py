@@ -1,0 +1,182 @@
+"""`check` sees what was changed of all that guards the execution ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.ddl import migrate
+from tests.audits import ALICE, PROJECT, SCOPES, TABLES, audited, execution
+from tests.databases import Target
+from tests.integration.test_check import Drift, drift, errors, expect
+from tests.roles import roles_of
+from tests.writers import sql
+
+LEDGER = "ledger.execution_ledger"
+ROGUE = (
+    "CREATE FUNCTION public.rogue() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+)
+POLICIES = dict(zip(TABLES, ("of_users", "of_projects", "of_projects"), strict=True))
+OF_A_TABLE = {
+    "ALTER TABLE ledger.{0} DISABLE ROW LEVEL SECURITY": "row level security of {0} is off",
+    "DROP POLICY {1} ON ledger.{0}": "policy {1} on {0} is missing",
+    "ALTER POLICY {1} ON ledger.{0} USING (true)": "policy {1} on {0} was changed",
+    "CREATE POLICY rogue ON ledger.{0} USING (true)": "{0} has a policy that no grant made",
+    "CREATE RULE swallow AS ON UPDATE TO ledger.{0} DO INSTEAD NOTHING": "rule swallow is not",
+}
+OF_THE_LEDGER = [
+    drift(
+        "key that cascades",
+        f"ALTER TABLE {LEDGER} DROP CONSTRAINT execution_ledger_user_id_fkey",
+        f"ALTER TABLE {LEDGER} ADD CONSTRAINT execution_ledger_user_id_fkey FOREIGN KEY (user_id)"
+        " REFERENCES ledger.users (id) ON DELETE CASCADE",
+        reports="constraint execution_ledger_user_id_fkey is FOREIGN KEY",
+    ),
+    drift(
+        "lost check",
+        f"ALTER TABLE {LEDGER} DROP CONSTRAINT execution_ledger_erased_check",
+        reports="constraint execution_ledger_erased_check is missing",
+        alembic_sees=False,
+    ),
+    drift(
+        "keys that nobody enforces",
+        "ALTER TABLE ledger.users DISABLE TRIGGER ALL",
+        reports="execution_ledger_user_id_fkey is not enforced",
+        alembic_sees=None,
+    ),
+    drift(
+        "guard that lets go",
+        "CREATE OR REPLACE FUNCTION ledger.guard_execution() RETURNS trigger LANGUAGE plpgsql"
+        " SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'",
+        reports="routine guard_execution was changed",
+    ),
+    drift(
+        "trigger of somebody",
+        ROGUE,
+        f"CREATE TRIGGER rogue BEFORE INSERT ON {LEDGER} FOR EACH ROW"
+        " EXECUTE FUNCTION public.rogue()",
+        reports="nobody declared the trigger rogue",
+        alembic_sees=False,
+    ),
+    drift(
+        "erasing for everybody",
+        "GRANT EXECUTE ON FUNCTION ledger.erase_execution TO PUBLIC",
+        reports="routine erase_execution acts as the ledger's owner, and PUBLIC may execute it",
+    ),
+]
+UNDONE = {
+    **{
+        f"owner of {table}": [f"ALTER TABLE ledger.{table} OWNER TO pg_monitor"] for table in TABLES
+    },
+    **{
+        f"owner of {routine}": [f"ALTER FUNCTION ledger.{routine} OWNER TO pg_monitor"]
+        for routine in ("append_executions", "erase_execution", "guard_execution")
+    },
+    "trigger by the name of another table's": [
+        ROGUE,
+        f"CREATE TRIGGER tiers_keeps_rows BEFORE INSERT ON {LEDGER} EXECUTE FUNCTION rogue()",
+    ],
+    "rows of another table": [f"CREATE TABLE public.beside () INHERITS ({LEDGER})"],
+    "owner who is shown nothing": [f"ALTER TABLE {LEDGER} FORCE ROW LEVEL SECURITY"],
+    "table that a crash empties": ["ALTER TABLE ledger.execution_erasures SET UNLOGGED"],
+}
+"""What takes the guards away without a word about them."""
+
+
+@pytest.mark.per_storage
+@pytest.mark.parametrize("table", POLICIES)
+@pytest.mark.parametrize("done", OF_A_TABLE)
+def test_who_is_let_in_or_passed_over_is_reported(
+    database_url: str, target: Target, done: str, table: str
+) -> None:
+    named, words = (table, POLICIES[table]), OF_A_TABLE[done]
+    sees = not done.startswith("CREATE RULE")
+    changed = drift("", done.format(*named), reports=words.format(*named), alembic_sees=sees)
+    expect(changed, database_url, target)
+
+
+@pytest.mark.per_storage
+@pytest.mark.parametrize("drift", OF_THE_LEDGER, ids=str)
+def test_drift_is_reported(drift: Drift, database_url: str, target: Target) -> None:
+    expect(drift, database_url, target)
+
+
+@pytest.mark.per_storage
+@pytest.mark.parametrize("done", UNDONE.values(), ids=UNDONE)
+def test_what_undoes_the_guards_is_reported(database_url: str, done: list[str]) -> None:
+    for statement in done:
+        sql(database_url, statement)
+    assert errors(database_url) != []
+
+
+@pytest.mark.per_storage
+@pytest.mark.parametrize("done", ["DROP POLICY {0} ON {1}", "ALTER POLICY {0} ON {1} USING (true)"])
+def test_a_grants_policy_that_was_changed_is_reported(database_url: str, done: str) -> None:
+    with roles_of(database_url) as roles:
+        roles.granted("auditor", projects=[PROJECT])
+        [(policy,)] = roles.own(
+            "SELECT polname FROM pg_policy WHERE polname LIKE 'auditor%'"
+            f" AND polrelid = '{LEDGER}'::regclass"
+        )
+        roles.own(done.format(policy, LEDGER))
+        assert errors(database_url) != []
+
+
+@pytest.mark.per_storage
+@pytest.mark.parametrize(
+    "done, words",
+    [
+        ("ALTER TABLE {0} DISABLE TRIGGER {1}", "is disabled"),
+        ("ALTER TABLE {0} ENABLE REPLICA TRIGGER {1}", "is on replicas only"),
+        ("ALTER TABLE {0} ENABLE TRIGGER {1}", "is on origin only, not always"),
+        ("DROP TRIGGER {1} ON {0}", "is missing"),
+    ],
+)
+def test_every_trigger_that_does_not_fire_as_it_should_is_reported(
+    database_url: str, done: str, words: str
+) -> None:
+    names = ", ".join(f"'ledger.{table}'::regclass" for table in TABLES)
+    triggers = sql(
+        database_url,
+        "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal"
+        f" AND tgrelid IN ({names}) AND (tgenabled = 'A' OR '{words}' !~ 'not always')",
+    )
+    assert len(triggers) >= 13
+    for table, trigger in triggers:
+        sql(database_url, done.format(table, trigger))
+    found = "\n".join(errors(database_url))
+    for table, trigger in triggers:
+        assert f"trigger {trigger} on {table.removeprefix('ledger.')} {words}" in found
+
+
+@pytest.mark.per_storage
+def test_every_routine_that_was_changed_is_reported(database_url: str) -> None:
+    routines = sql(
+        database_url,
+        "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE prokind = 'f'"
+        " AND pronamespace = 'ledger'::regnamespace AND proname ~ 'execution|chain|head|digests'",
+    )
+    assert len(routines) >= 10
+    for routine, _ in routines:
+        sql(database_url, f"ALTER ROUTINE {routine} COST 7")
+    found = "\n".join(errors(database_url))
+    for _, name in routines:
+        assert f"routine {name} was changed" in found
+
+
+def test_check_is_clean_at_first_with_grants_and_after_down_and_up(
+    database_url: str, target: Target
+) -> None:
+    assert errors(database_url) == []
+    with roles_of(database_url) as roles:
+        granted = {scope: roles.create() for scope in SCOPES}
+        for scope, role in granted.items():
+            scope.granted_to(roles, role)
+        assert errors(database_url) == []
+        migrate.downgrade(database_url, "0029")
+        migrate.upgrade(database_url, storage=target.storage, percentiles=target.percentiles)
+        assert errors(database_url) == []
+        with audited(database_url, execution()) as ledger:
+            ledger.audit.erase_payload("run", "a request")
+        for scope, role in granted.items():
+            found = role.sql("SELECT run_id FROM ledger.execution_ledger")
+            assert found == [("run",)] * scope.has(ALICE, PROJECT)
