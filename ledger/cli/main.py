@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli import billing, db, maintain, prices, retention, seed, telemetry, verify
+from ledger.cli import audit, billing, db, maintain, prices, retention, seed, telemetry, verify
 from ledger.cli.database import Database, DatabaseURL, Debug, EmbeddedFolder
 
 DISTRIBUTION = "llm-ledger"
@@ -51,6 +51,7 @@ def app() -> typer.Typer:
     seed.add_to(command)
     maintain.add_to(command)
     command.add_typer(billing.app(), name="billing", rich_help_panel="Questions")
+    command.add_typer(audit.app(), name="audit", rich_help_panel="Questions")
     command.add_typer(db.app(), name="db", rich_help_panel="Upkeep")
     command.add_typer(retention.app(), name="retention", rich_help_panel="Upkeep")
     command.add_typer(prices.app(), name="prices", rich_help_panel="Upkeep")

@@ -83,3 +83,22 @@ class Erasure(Record):
     erased_at: datetime
     erased_by: str
     """The database role that asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionPage(Record):
+    """Some runs of many, newest first, and where they go on."""
+
+    executions: tuple[ExecutionRecord, ...]
+    total: int | None
+    """How many runs match, on all pages; None for a page that was asked for by its cursor."""
+    next_cursor: str | None
+    """What to pass as ``after`` for the next page; None on the last one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Each run as its own `to_dict` has it."""
+        return {
+            "executions": [each.to_dict() for each in self.executions],
+            "total": self.total,
+            "next_cursor": self.next_cursor,
+        }

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.compiler import SQLCompiler
 
-    from ledger.queries.usage_export import UsageExport
+    from ledger.queries.csv_cells import CsvExport
     from ledger.repositories.export_outlets import AsyncOutlet, Outlet
 
 # The encoding is said, or it would be that of the session.
 _COPY: Final = "COPY ({}) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')"
 
 
-def copy_out(connection: Connection, export: UsageExport, outlet: Outlet) -> int:
+def copy_out(connection: Connection, export: CsvExport, outlet: Outlet) -> int:
     """Copy the rows to the outlet, under a header; how many there were.
 
     COPY takes no parameters, so each driver writes the values into the statement, quoted as
@@ -42,7 +42,7 @@ def copy_out(connection: Connection, export: UsageExport, outlet: Outlet) -> int
 
 
 async def copy_out_async(
-    connection: AsyncConnection, export: UsageExport, outlet: AsyncOutlet
+    connection: AsyncConnection, export: CsvExport, outlet: AsyncOutlet
 ) -> int:
     """The same, awaited."""
     match connection.dialect.driver:
@@ -54,7 +54,7 @@ async def copy_out_async(
             raise _unknown(driver)
 
 
-def _by_psycopg(connection: Connection, export: UsageExport, outlet: Outlet) -> int:
+def _by_psycopg(connection: Connection, export: CsvExport, outlet: Outlet) -> int:
     statement = _COPY.format(_compiled(export, connection).string).encode()
     with _as_sqlalchemys(psycopg.Error), driver_of(connection).cursor() as cursor:
         with cursor.copy(statement, export.parameters) as copy:
@@ -65,7 +65,7 @@ def _by_psycopg(connection: Connection, export: UsageExport, outlet: Outlet) -> 
 
 
 async def _by_psycopg_async(
-    connection: AsyncConnection, export: UsageExport, outlet: AsyncOutlet
+    connection: AsyncConnection, export: CsvExport, outlet: AsyncOutlet
 ) -> int:
     statement = _COPY.format(_compiled(export, connection).string).encode()
     driver = await async_driver_of(connection)
@@ -78,7 +78,7 @@ async def _by_psycopg_async(
             return cursor.rowcount
 
 
-def _by_psycopg2(connection: Connection, export: UsageExport, outlet: Outlet) -> int:
+def _by_psycopg2(connection: Connection, export: CsvExport, outlet: Outlet) -> int:
     statement = _COPY.format(_compiled(export, connection).string)
     driver: Any = connection.connection.driver_connection
     kind = connection.dialect.loaded_dbapi.Error
@@ -96,7 +96,7 @@ def _by_psycopg2(connection: Connection, export: UsageExport, outlet: Outlet) ->
         return count
 
 
-async def _by_asyncpg(connection: AsyncConnection, export: UsageExport, outlet: AsyncOutlet) -> int:
+async def _by_asyncpg(connection: AsyncConnection, export: CsvExport, outlet: AsyncOutlet) -> int:
     import asyncpg  # noqa: PLC0415 - the caller's, who is connected by it
 
     compiled = _compiled(export, connection)
@@ -137,7 +137,7 @@ class _StoppedByErrors:
             raise _Stopped from reason
 
 
-def _compiled(export: UsageExport, connection: Connection | AsyncConnection) -> SQLCompiler:
+def _compiled(export: CsvExport, connection: Connection | AsyncConnection) -> SQLCompiler:
     compiled: SQLCompiler = export.statement.compile(dialect=connection.dialect)
     return compiled
 

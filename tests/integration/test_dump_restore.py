@@ -14,10 +14,13 @@ from textwrap import dedent
 import pytest
 from sqlalchemy import make_url
 
+from ledger import Ledger
 from ledger.ddl.migrate import check
 from ledger.ddl.retention import wishes
 from ledger.engine import engine
+from ledger.records.checkpoint import Checkpoint
 from ledger.window import HOUR, Window
+from tests.audits import PROJECT, execution, introduce
 from tests.books import ROLLUPS, USER, Books, Sums, call, calls, opened, sums
 from tests.databases import Databases, Target
 from tests.ledgers import NOW, books_at
@@ -77,6 +80,11 @@ def books(database_url: str, target: Target) -> Iterator[Books]:
         with books_at(books.url) as billing:
             refund(billing, "a")
         bill(books, "d", "e")
+        introduce(books.ledger)
+        books.ledger.audit.record_executions(execution(f"run {n}") for n in range(5))
+        books.ledger.audit.erase_payload("run 3", "a request")
+        assert books.sql("SELECT ledger.fold_execution_deltas()") != [(0,)]
+        books.ledger.audit.record_executions(execution(f"run {n}") for n in range(5, 8))
         yield books
 
 
@@ -146,6 +154,21 @@ def assert_same_books_that_go_on(restored_url: str, books: Books) -> None:
         with_late_rows = Window(start=restored.day(ago=51), end=restored.day(ago=29))
         assert restored.ledger.maintenance.reconcile(with_late_rows).is_clean
     assert_bills_that_go_on(restored_url)
+    assert_runs_that_go_on(restored_url, books.ledger.audit.checkpoint())
+
+
+def assert_runs_that_go_on(restored_url: str, taken: Checkpoint) -> None:
+    """What was run verifies, also against the source's checkpoint, and the chain is extended."""
+    with Ledger.connect(restored_url) as ledger:
+        for rows in (8, 9):
+            found = ledger.audit.verify_all(checkpoint=taken)
+            assert found.is_intact, found
+            assert (found.projects[0].rows, found.projects[0].erased) == (rows, 1)
+            assert ledger.audit.project_execution_statistics(PROJECT).total_executions == rows
+            ledger.audit.record_execution(execution("one more"))
+    for change in ("UPDATE {} SET agent_id = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+        with pytest.raises(Exception, match="its rows are added and never changed"):
+            sql(restored_url, change.format("ledger.execution_ledger"))
 
 
 def assert_bills_that_go_on(restored_url: str) -> None:
@@ -181,15 +204,15 @@ def raw_rows(books: Books) -> list[object]:
 
 
 def billed(books: Books) -> dict[str, list[tuple[str]]]:
-    """All that is billed, by what, to whom, and the sums of it, folded and not."""
+    """All that is billed and was run, by what, to whom, and the sums of it, folded and not."""
     tables = books.sql(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'ledger' AND (tablename LIKE 'token%'"
-        " OR tablename IN ('users', 'tiers', 'providers', 'projects', 'model_prices'))"
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'ledger' AND tablename ~"
+        " '^(token|execution|users|tiers|providers|projects|model_prices)'"
     )
     rows = {
         name: books.sql(f"SELECT t::text FROM ledger.{name} t ORDER BY 1") for (name,) in tables
     }
-    assert all(rows[name] for name in rows if name != "projects")
+    assert all(rows.values())
     return rows
 
 

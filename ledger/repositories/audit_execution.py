@@ -1,0 +1,199 @@
+"""One run: as it is recorded, or to be recorded when it ends."""
+
+# ruff: noqa: A002, PLR0913 - the ledger has the word `input`, and records a run under as much
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from ledger.errors import LedgerError
+from ledger.pricing.price import PriceList
+from ledger.queries.executions import execution
+from ledger.queries.prices import model_prices
+from ledger.repositories.audit_runs import AsyncRun, Run, terms_of, without_prices
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from uuid import UUID
+
+    from ledger.pricing.budget_rates import Amount, BudgetRates
+    from ledger.queries.query import Context, Query
+    from ledger.records.audit import ExecutionRecord
+    from ledger.records.execution import Execution
+
+Result = TypeVar("Result")
+
+_REMEMBERED_SECONDS: Final = 60.0
+"""How long prices are as they were read: a run begins often, and a price seldom."""
+
+
+class _Prices:
+    """The price list that was read last, and when."""
+
+    _read: tuple[float, PriceList] | None = None
+
+    def _remembered(self) -> PriceList | None:
+        if self._read is None or monotonic() - self._read[0] > _REMEMBERED_SECONDS:
+            return None
+        return self._read[1]
+
+    def _remember(self, prices: PriceList) -> PriceList:
+        self._read = monotonic(), prices
+        return prices
+
+
+class AuditExecution(_Prices):
+    """One run, called."""
+
+    if TYPE_CHECKING:  # the repository's
+
+        def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
+        def record_execution(self, execution: Execution | Mapping[str, Any]) -> ExecutionRecord: ...
+
+    @overload
+    def execution(self, run_id: str) -> ExecutionRecord | None: ...
+    @overload
+    def execution(
+        self,
+        run_id: str,
+        *,
+        project_id: UUID,
+        user_id: UUID,
+        agent_id: str,
+        intent: str,
+        input: Mapping[str, Any] | None = None,
+        parent_run_id: str | None = None,
+        budget_cents: Amount | None = None,
+        rates: BudgetRates | None = None,
+        prices: PriceList | None = None,
+    ) -> Run: ...
+    def execution(
+        self,
+        run_id: str,
+        *,
+        project_id: UUID | None = None,
+        user_id: UUID | None = None,
+        agent_id: str | None = None,
+        intent: str | None = None,
+        input: Mapping[str, Any] | None = None,
+        parent_run_id: str | None = None,
+        budget_cents: Amount | None = None,
+        rates: BudgetRates | None = None,
+        prices: PriceList | None = None,
+    ) -> ExecutionRecord | Run | None:
+        """The run that is recorded under this id, or None; or a run that is about to begin.
+
+        With nothing but ``run_id`` the stored record is read. With the rest, the answer is a
+        `Run` to be entered::
+
+            with ledger.audit.execution("run-1", project_id=..., user_id=..., agent_id="backend",
+                                        intent="Deploy", budget_cents=5000) as run:
+                with run.step("build", tool="docker") as step:
+                    step.cost_cents = run.budget.account_tool_call("docker")
+                run.budget.require()
+                run.output = {"deployed": True}
+
+        It is recorded when the block ends: completed; failed, with the exception; or aborted,
+        with BudgetExceeded. Its cost is what ``run.budget`` was told, at the ledger's prices as
+        they were read within the last minute, or ``prices``, or else the ``rates``.
+
+        Raises InvalidArgument where something is missing, and InvalidRecord where what is given
+        could not be recorded, before anything is done.
+        """
+        given = {
+            "project_id": project_id,
+            "user_id": user_id,
+            "agent_id": agent_id,
+            "intent": intent,
+            "input": input,
+            "parent_run_id": parent_run_id,
+            "budget_cents": budget_cents,
+            "rates": rates,
+            "prices": prices,
+        }
+        if all(value is None for value in given.values()):
+            return self.fetch(lambda context: execution(context, run_id))
+        return Run(terms_of(run_id, given), self._price_list, self.record_execution)
+
+    def _price_list(self) -> PriceList | None:
+        if (known := self._remembered()) is not None:
+            return known
+        try:
+            found = self.fetch(model_prices)
+        except LedgerError as error:
+            without_prices(error)
+            return None
+        return self._remember(PriceList(found))
+
+
+class AsyncAuditExecution(_Prices):
+    """One run, awaited."""
+
+    if TYPE_CHECKING:  # the repository's
+
+        async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
+        async def record_execution(
+            self, execution: Execution | Mapping[str, Any]
+        ) -> ExecutionRecord: ...
+
+    @overload
+    def execution(self, run_id: str) -> Awaitable[ExecutionRecord | None]: ...
+    @overload
+    def execution(
+        self,
+        run_id: str,
+        *,
+        project_id: UUID,
+        user_id: UUID,
+        agent_id: str,
+        intent: str,
+        input: Mapping[str, Any] | None = None,
+        parent_run_id: str | None = None,
+        budget_cents: Amount | None = None,
+        rates: BudgetRates | None = None,
+        prices: PriceList | None = None,
+    ) -> AsyncRun: ...
+    def execution(
+        self,
+        run_id: str,
+        *,
+        project_id: UUID | None = None,
+        user_id: UUID | None = None,
+        agent_id: str | None = None,
+        intent: str | None = None,
+        input: Mapping[str, Any] | None = None,
+        parent_run_id: str | None = None,
+        budget_cents: Amount | None = None,
+        rates: BudgetRates | None = None,
+        prices: PriceList | None = None,
+    ) -> Awaitable[ExecutionRecord | None] | AsyncRun:
+        """The run that is recorded under this id, to be awaited; or a run that is about to begin.
+
+        As `Audit.execution`: with more than ``run_id`` the answer is an `AsyncRun`, to be entered
+        by ``async with``.
+        """
+        given = {
+            "project_id": project_id,
+            "user_id": user_id,
+            "agent_id": agent_id,
+            "intent": intent,
+            "input": input,
+            "parent_run_id": parent_run_id,
+            "budget_cents": budget_cents,
+            "rates": rates,
+            "prices": prices,
+        }
+        if all(value is None for value in given.values()):
+            return self.fetch(lambda context: execution(context, run_id))
+        return AsyncRun(terms_of(run_id, given), self._price_list, self.record_execution)
+
+    async def _price_list(self) -> PriceList | None:
+        if (known := self._remembered()) is not None:
+            return known
+        try:
+            found = await self.fetch(model_prices)
+        except LedgerError as error:
+            without_prices(error)
+            return None
+        return self._remember(PriceList(found))

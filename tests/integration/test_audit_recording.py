@@ -1,0 +1,433 @@
+"""Runs are recorded once, whole, in one gapless chain a project, whoever writes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from ledger import Ledger
+from ledger.engine import engine
+from ledger.errors import (
+    ConflictingRecord,
+    DatabaseUnavailable,
+    InvalidRecord,
+    SchemaNotReady,
+    UnknownReference,
+)
+from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
+from tests.audits import BOB, OTHER_PROJECT, PROJECT, execution, introduce
+from tests.ledgers import ledger_at
+from tests.writers import Kind, sql, stop_jobs
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def ledger(database_url: str, kind: Kind) -> Iterator[Ledger]:
+    """A ledger that is called, and one that is awaited, which know two users and two projects."""
+    stop_jobs(database_url)
+    with ledger_at(database_url, kind) as ledger:
+        introduce(ledger)
+        yield ledger
+
+
+# --- what is recorded ---
+
+
+def test_a_completed_run_is_recorded_as_it_was_sent(ledger: Ledger) -> None:
+    sent = execution(
+        "run-12345-abc",
+        agent_id="backend",
+        intent="Deploy microservice to production",
+        input={"service": "user-api", "version": "v2.1.0", "limits": [Decimal("1.10"), 2, None]},
+        output={"deployed": True, "instances": 3},
+        cost={
+            "total": 850,
+            "breakdown": {"tokens": 300, "toolCalls": 450, "externalRequests": 100},
+        },
+        trace={
+            "steps": [
+                {"timestamp": "2026-02-13T10:30:00Z", "action": "validate", "duration_ms": 250},
+                {"action": "build", "duration_ms": 3000, "result": "success"},
+            ],
+            "duration_ms": 6750,
+            "tool_calls": 8,
+            "api_calls": 12,
+        },
+        created_at=NOW - timedelta(hours=1),
+        error_message=None,
+    )
+
+    record = ledger.audit.record_execution(sent)
+
+    for name in ("run_id", "project_id", "user_id", "agent_id", "intent", "input", "output"):
+        assert getattr(record, name) == sent[name]
+    assert record.created_at == sent["created_at"]
+    assert (record.status, record.error_message) == ("completed", None)
+    assert (record.total_cost_cents, record.duration_ms) == (Decimal(850), 6750)
+    assert (record.cost, record.trace) == (
+        ExecutionCost(**sent["cost"]),
+        ExecutionTrace(**sent["trace"]),
+    )
+    assert record == ledger.audit.execution("run-12345-abc")
+
+
+@pytest.mark.parametrize(
+    "status, message",
+    [
+        ("failed", "Database migration failed: constraint violation. Changes rolled back."),
+        ("aborted", "Execution aborted: Budget exceeded. Allocated: $50.00, Spent: $100.00"),
+    ],
+)
+def test_a_run_that_did_not_complete_is_recorded_with_its_message(
+    ledger: Ledger, status: str, message: str
+) -> None:
+    record = ledger.audit.record_execution(
+        execution(status=status, error_message=message, output=None)
+    )
+
+    assert (record.status, record.error_message, record.output) == (status, message, None)
+
+
+def test_a_run_without_a_time_is_of_the_moment_at_which_it_is_recorded(ledger: Ledger) -> None:
+    record = ledger.audit.record_execution(execution(created_at=None))
+
+    assert abs(record.created_at - record.recorded_at) < timedelta(seconds=30)
+    assert abs(record.recorded_at - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        Decimal("0.1"),
+        Decimal("1.10"),
+        Decimal("12345678901234567890.123456789012345678901234567890"),
+        10**40,
+        -1,
+        Decimal("1E-30"),
+    ],
+)
+def test_every_digit_of_a_number_is_kept(ledger: Ledger, number: Decimal) -> None:
+    record = ledger.audit.record_execution(execution(input={"deep": [{"number": number}]}))
+
+    assert record.input["deep"][0]["number"] == number
+    assert format(Decimal(record.input["deep"][0]["number"]), "f") == format(Decimal(number), "f")
+
+
+@pytest.mark.parametrize(
+    "cost, parts",
+    [
+        ("0.000000000001", {}),
+        (Decimal("999999999999.999999999999"), {}),
+        ({"total": "2.5", "breakdown": {"tokens": "0.3", "gpu": "1.7", "penalties": 0}}, 3),
+        (ExecutionCost(total=Decimal(1)), {}),
+    ],
+)
+def test_costs_are_exact_and_broken_down(ledger: Ledger, cost: Any, parts: Any) -> None:
+    record = ledger.audit.record_execution(execution(cost=cost))
+
+    wanted = cost["total"] if isinstance(cost, dict) else getattr(cost, "total", cost)
+    assert record.total_cost_cents == record.cost.total == Decimal(wanted)
+    assert len(record.cost.breakdown.to_json()) == (parts or 0)
+
+
+def test_text_of_any_language_and_markup_is_kept(ledger: Ledger) -> None:
+    words = "«naïve» 🜁 日本語 \u2028 \\u0041 '; DROP TABLE x; -- \" {} % :x \t\n"
+
+    record = ledger.audit.record_execution(
+        execution(words, agent_id=words, intent=words, input={words: words})
+    )
+
+    assert (record.run_id, record.agent_id, record.intent) == (words, words, words)
+    assert record.input == {words: words}
+
+
+# --- once ---
+
+
+def test_the_same_run_again_is_a_success_and_recorded_once(ledger: Ledger) -> None:
+    first = ledger.audit.record_execution(execution())
+
+    assert ledger.audit.record_execution(execution()) == first
+    assert ledger.audit.record_execution(Execution(**execution())) == first
+    assert ledger.audit.verify(PROJECT).rows == 1
+
+
+@pytest.mark.parametrize(
+    "other, named",
+    [
+        ({"agent_id": "another"}, "agent_id"),
+        ({"intent": "another"}, "intent"),
+        ({"input": {"question": "What?"}}, "input"),
+        ({"output": None}, "output"),
+        ({"cost": "1.6"}, "cost"),
+        ({"trace": {"duration_ms": 901}}, "trace"),
+        ({"status": "failed"}, "status"),
+        ({"error_message": "Another."}, "error_message"),
+        ({"user_id": BOB}, "user_id"),
+        ({"project_id": OTHER_PROJECT}, "project_id"),
+        ({"parent_run_id": None}, "parent_run_id"),
+        ({"created_at": NOW - timedelta(days=1)}, "created_at"),
+    ],
+)
+def test_another_run_under_the_same_id_is_a_conflict(
+    ledger: Ledger, other: dict[str, Any], named: str
+) -> None:
+    first = ledger.audit.record_execution(execution())
+
+    with pytest.raises(ConflictingRecord) as raised:
+        ledger.audit.record_execution(execution(**other))
+
+    assert named in raised.value.differing
+    assert "use another run_id" in str(raised.value)
+    assert ledger.audit.execution("run") == first
+
+
+def test_a_run_that_was_erased_may_be_sent_again(ledger: Ledger) -> None:
+    ledger.audit.record_execution(execution())
+    ledger.audit.erase_payload("run", "a request")
+
+    assert ledger.audit.record_execution(execution()).is_erased
+    with pytest.raises(ConflictingRecord, match="total cost"):
+        ledger.audit.record_execution(execution(cost=99))
+
+
+def test_a_batch_is_recorded_in_part(ledger: Ledger) -> None:
+    ledger.audit.record_execution(execution("there"))
+    seen: list[int] = []
+
+    runs: list[Any] = [
+        execution("new"),
+        execution("there"),
+        execution("there", intent="another"),
+        execution("new"),
+        execution("new", cost=3),
+        execution("unknown user", user_id=uuid4()),
+        execution("unknown project", project_id=uuid4()),
+        execution("tomorrow", created_at=NOW + timedelta(days=1)),
+        execution("bad", status="failed", error_message=None),
+        "no run at all",
+        execution("last", project_id=OTHER_PROJECT),
+    ]
+    report = ledger.audit.record_executions(
+        runs,
+        batch_size=4,
+        on_rejected=lambda rejected: seen.append(rejected.index),
+    )
+
+    assert (report.inserted, report.duplicates, report.rejected_count) == (2, 2, 7)
+    assert {rejected.index: rejected.error for rejected in report.rejected} == {
+        2: "ConflictingRecord",
+        4: "ConflictingRecord",
+        5: "UnknownReference",
+        6: "UnknownReference",
+        7: "InvalidRecord",
+        8: "InvalidRecord",
+        9: "InvalidRecord",
+    }
+    assert sorted(seen) == [2, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    "bad, named",
+    [
+        ({"run_id": ""}, "run_id ''"),
+        ({"run_id": "x" * 256}, "run_id"),
+        ({"agent_id": "a\0b"}, "agent_id"),
+        ({"intent": "x" * 10_001}, "intent"),
+        ({"input": {"a": {"b": [float("nan")]}}}, r"input\.a\.b\[0\]"),
+        ({"input": {"a": object()}}, r"input\.a"),
+        ({"input": {1: 2}}, "input"),
+        ({"input": {"a": "x" * 1_048_576}}, "over the limit of 1,048,576"),
+        ({"input": {"a": Decimal("1E+5000")}}, "1,000 digits"),
+        ({"output": {"a": "\ud800"}}, "lone surrogate"),
+        ({"cost": -1}, r"cost\.total -1"),
+        ({"cost": {"total": 1, "breakdown": {"tokens": -1}}}, r"cost\.breakdown\.tokens -1"),
+        ({"cost": 10**12}, "12 digits"),
+        ({"trace": {"duration_ms": -1}}, r"trace\.duration_ms -1"),
+        ({"trace": {"duration_ms": 1, "steps": [{"tool": "x"}]}}, r"trace\.steps\.0\.action"),
+        ({"status": "cancelled"}, "status 'cancelled'"),
+        ({"status": "aborted", "error_message": None}, "error_message None"),
+        ({"parent_run_id": "run"}, "parent_run_id 'run'"),
+        ({"created_at": datetime(2026, 1, 1)}, "created_at"),  # noqa: DTZ001 - it is the point
+        ({"created_at": NOW + timedelta(hours=1)}, "created_at"),
+        ({"surplus": 1}, "surplus"),
+    ],
+)
+def test_a_run_that_breaks_a_rule_is_refused_by_name_and_nothing_is_recorded(
+    ledger: Ledger, bad: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidRecord, match=named):
+        ledger.audit.record_execution(execution(**bad))
+
+    assert ledger.audit.verify(PROJECT).rows == 0
+
+
+@pytest.mark.parametrize("field", ["user_id", "project_id"])
+def test_an_unknown_user_or_project_is_named(ledger: Ledger, field: str) -> None:
+    unknown = uuid4()
+
+    run = {**execution(), field: unknown}
+    with pytest.raises(UnknownReference, match=f"{field} {unknown}"):
+        ledger.audit.record_execution(run)
+
+
+def test_a_run_that_nobody_recorded_is_none(ledger: Ledger) -> None:
+    assert ledger.audit.execution("nothing") is None
+
+
+# --- where ---
+
+
+def test_a_database_without_a_ledger_says_what_to_run(empty_database_url: str, kind: Kind) -> None:
+    with ledger_at(empty_database_url, kind) as ledger:
+        for ask in (
+            lambda: ledger.audit.execution("run"),
+            lambda: ledger.audit.record_execution(execution()),
+            lambda: ledger.audit.verify(PROJECT),
+        ):
+            with pytest.raises(SchemaNotReady, match="ledger db upgrade"):
+                ask()
+
+
+def test_a_database_that_cannot_be_reached_is_told(kind: Kind) -> None:
+    with (
+        ledger_at("postgresql+psycopg://nobody@127.0.0.1:1/nowhere", kind) as ledger,
+        pytest.raises(DatabaseUnavailable),
+    ):
+        ledger.audit.record_execution(execution())
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_bound_ledger_records_in_the_callers_transaction(database_url: str, driver: str) -> None:
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+    own = create_engine(database_url.replace("+psycopg", f"+{driver}"))
+    with own.connect() as connection:
+        bound = Ledger.bound(connection).audit
+        assert bound.record_execution(execution()).sequence == 1
+        assert bound.record_execution(execution()).sequence == 1
+        with pytest.raises(ConflictingRecord):
+            bound.record_execution(execution(intent="another"))
+        assert bound.record_execution(execution("second")).sequence == 2
+        assert bound.verify(PROJECT).rows == 2
+        connection.rollback()
+        assert bound.execution("run") is None
+    own.dispose()
+
+
+# --- at once ---
+
+
+def test_eight_writers_leave_one_gapless_chain_a_project(database_url: str) -> None:
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+
+    def write(writer: int) -> None:
+        with Ledger.connect(database_url) as ledger:
+            for batch in range(6):
+                ledger.audit.record_executions(
+                    execution(
+                        # Some are sent by two of them.
+                        f"{writer // 2 if number % 5 == 0 else writer}-{batch}-{number}",
+                        project_id=PROJECT if number % 3 else OTHER_PROJECT,
+                    )
+                    for number in range(20)
+                )
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+
+    sent = {
+        f"{writer // 2 if number % 5 == 0 else writer}-{batch}-{number}"
+        for writer in range(8)
+        for batch in range(6)
+        for number in range(20)
+    }
+    with Ledger.connect(database_url) as ledger:
+        found = ledger.audit.verify_all()
+    assert found.is_intact, found
+    assert sum(project.rows for project in found.projects) == len(sent)
+    assert {run for (run,) in sql(database_url, "SELECT run_id FROM ledger.execution_ledger")} == (
+        sent
+    )
+
+
+def test_the_same_id_in_two_projects_at_once_is_recorded_in_one(database_url: str) -> None:
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+
+    def write(project: object) -> str:
+        with Ledger.connect(database_url) as ledger:
+            try:
+                ledger.audit.record_execution(execution(project_id=project))
+            except ConflictingRecord:
+                return "conflict"
+            return "recorded"
+
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(write, [PROJECT, OTHER_PROJECT] * 4))
+
+    assert sql(database_url, "SELECT count(*) FROM ledger.execution_ledger") == [(1,)]
+    assert sorted(said) == ["conflict"] * 4 + ["recorded"] * 4
+
+
+def test_who_cannot_see_what_others_commit_is_told_and_leaves_no_fork(database_url: str) -> None:
+    own = engine(database_url)
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+        ledger.audit.record_execution(execution("first"))
+        with own.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            connection.execute(text("SELECT count(*) FROM ledger.execution_heads"))
+            ledger.audit.record_execution(execution("second"))
+            with pytest.raises(Exception, match=r"(?i)concurrent|stood in each other"):
+                Ledger.bound(connection).audit.record_execution(execution("third"))
+        assert ledger.audit.verify(PROJECT).rows == 2
+    own.dispose()
+
+
+WRITER = """
+import sys
+from ledger import Ledger
+from tests.audits import execution
+with Ledger.connect(sys.argv[1]) as ledger:
+    print("writing", flush=True)
+    ledger.audit.record_executions((execution(f"r{n}") for n in range(100_000)), batch_size=50)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_batches_and_an_intact_chain(
+    database_url: str,
+) -> None:
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, database_url],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            while not sql(database_url, "SELECT FROM ledger.execution_ledger OFFSET 500 LIMIT 1"):
+                pass
+            writer.send_signal(signal.SIGKILL)
+            writer.wait(timeout=30)
+        rows = sql(database_url, "SELECT count(*) FROM ledger.execution_ledger")[0][0]
+
+        found = ledger.audit.verify(PROJECT)
+        assert found.is_intact
+        assert found.rows % 50 == 0
+        assert found.rows >= rows - 50
+        ledger.audit.record_executions(execution(f"r{n}") for n in range(1000))
+        assert ledger.audit.verify(PROJECT).is_intact

@@ -1,0 +1,145 @@
+"""`ledger audit`: what a person at a terminal is told of runs, and of what was done to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger import Ledger
+from ledger.records.checkpoint import Checkpoint, InclusionProof
+from tests.audits import PROJECT, execution, introduce
+from tests.commands import Ran, run
+from tests.writers import sql
+
+TAMPER = """ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL;
+UPDATE ledger.execution_ledger SET agent_id = 'another' WHERE run_id = 'second'"""
+
+
+@pytest.fixture
+def audit(database_url: str) -> Callable[..., Ran]:
+    """Runs `ledger audit` with these arguments on the test's database."""
+    return lambda *arguments: run("audit", *arguments, "--database-url", database_url)
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    with Ledger.connect(database_url) as ledger:
+        introduce(ledger)
+        ledger.audit.record_executions(
+            [
+                execution("first", agent_id="backend", error_message=None),
+                execution("second", agent_id="backend", status="failed", error_message="It broke"),
+                execution("third", agent_id="research", cost="0.25"),
+            ]
+        )
+        yield ledger
+
+
+@pytest.mark.usefixtures("ledger")
+def test_runs_that_nobody_changed_are_said_to_be_as_recorded(audit: Callable[..., Ran]) -> None:
+    said = audit("verify")
+
+    assert said.exit_code == 0
+    assert said.out == (
+        f"Project {PROJECT}: 3 runs in place.\nThe runs are as they were recorded.\n"
+    )
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_run_that_was_changed_is_named_and_so_is_what_guarded_it(
+    audit: Callable[..., Ran], database_url: str
+) -> None:
+    sql(database_url, TAMPER)
+
+    said = audit("verify")
+
+    assert said.exit_code == 1
+    assert "1 run in place" in said.out
+    assert "Changed: row 2, run second: what it says is not what was hashed." in said.out
+    assert "Unguarded: execution_ledger: trigger execution_ledger_keeps_rows" in said.out
+    found = json.loads(audit("verify", "--project", str(PROJECT), "--json").out)
+    assert (found["is_intact"], found["rows"], found["first_fault"]["run_id"]) == (
+        False,
+        1,
+        "second",
+    )
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_signed_checkpoint_is_kept_and_proves_runs(
+    audit: Callable[..., Ran], database_url: str, tmp_path: Path
+) -> None:
+    private, public, kept, proof = (
+        str(tmp_path / name) for name in ("private.pem", "public.pem", "kept.json", "proof.json")
+    )
+    assert run("audit", "new-key", private, public).exit_code == 0
+    assert Path(private).stat().st_mode & 0o077 == 0
+    assert audit("checkpoint", "--to", kept, "--private-key", private).exit_code == 0
+
+    verified = audit("verify", "--checkpoint", kept, "--public-key", public)
+    proved = audit("prove", "second", "--checkpoint", kept, "--to", proof)
+
+    assert (verified.exit_code, proved.exit_code) == (0, 0)
+    assert "as at the checkpoint of" in verified.out
+    trusted = Checkpoint.from_json(Path(kept).read_text())
+    read = InclusionProof.from_json(Path(proof).read_text())
+    assert read.proves()
+    assert read.merkle_root == trusted.merkle_root
+
+    sql(database_url, "ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL")
+    sql(database_url, "ALTER TABLE ledger.execution_heads DISABLE TRIGGER ALL")
+    sql(database_url, "DELETE FROM ledger.execution_ledger WHERE run_id = 'third'")
+    late = audit("verify", "--checkpoint", kept)
+    assert late.exit_code == 1
+    assert "Truncated: row 3" in late.out
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("verify", "--checkpoint", "nowhere.json"), 2, "nowhere.json cannot be read"),
+        (("verify", "--public-key", "key.pem"), 2, "--checkpoint"),
+        (("checkpoint", "--private-key", "nowhere.pem"), 2, "nowhere.pem cannot be read"),
+        (("show", "nothing"), 1, "No run 'nothing' is recorded"),
+        (("erase", "nothing", "--reason", "asked for"), 3, "no such run is recorded"),
+        (("erase", "first", "--reason", "  "), 3, "is blank"),
+        (("agent", "backend", "--to", "2026-01-01"), 2, "--from"),
+        (("prove", "nothing", "--checkpoint", "nowhere.json"), 2, "cannot be read"),
+    ],
+)
+@pytest.mark.usefixtures("ledger")
+def test_wrong_use_is_explained(
+    audit: Callable[..., Ran], arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    found = audit(*arguments)
+
+    assert found.exit_code == code
+    assert said in found.out + found.err
+    assert "Traceback" not in found.err
+
+
+@pytest.mark.usefixtures("ledger")
+def test_figures_are_shown_as_tables_and_as_json(audit: Callable[..., Ran]) -> None:
+    agent = audit("agent", "backend")
+    assert agent.out.startswith("Agent backend, all times\n")
+    assert "3.00" in agent.out
+    project = audit("project", str(PROJECT), "--json")
+    assert json.loads(project.out)["total_cost_cents"] == "3.25"
+    assert "research" in audit("project", str(PROJECT)).out
+    assert "It broke" in audit("failed").out
+    assert [run["run_id"] for run in json.loads(audit("failed", "--json").out)] == ["second"]
+    assert json.loads(audit("show", "third").out)["total_cost_cents"] == "0.25"
+
+
+def test_a_run_is_erased_and_said_to_be(audit: Callable[..., Ran], ledger: Ledger) -> None:
+    said = audit("erase", "first", "--reason", "A request of the person.")
+
+    assert said.exit_code == 0
+    assert "A request of the person." in said.out
+    found = ledger.audit.execution("first")
+    assert found is not None
+    assert found.is_erased
+    assert "1 run erased" in audit("verify").out
