@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from ledger.engine import driver_of, translated_errors
-from ledger.errors import InvalidArgument
+from ledger.errors import InvalidArgument, LedgerError
 from ledger.queries.execution_export import FIRST_ROWS, execution_stream, rows_after
 from ledger.queries.execution_filters import EVERYTHING, ExecutionFilter
 from ledger.records.audit import ExecutionRecord
@@ -61,10 +61,13 @@ class AuditStreams:
         return self._streamed(execution_stream(filter))
 
     def _streamed(self, stream: ExecutionStream) -> Generator[ExecutionRecord, None, None]:
-        with closing(_pieces(self._from(), self._expected, stream)) as pieces:
+        pieces = _pieces(self._from(), self._expected, stream)
+        try:
             for rows in pieces:
                 for row in rows:
                     yield ExecutionRecord.of(row._asdict())
+        finally:
+            _leave(pieces)
 
     def _from(self) -> Engine | Connection:
         source = self._reading or self._source
@@ -104,7 +107,7 @@ class AsyncAuditStreams:
                     yield ExecutionRecord.of(row._asdict())
         finally:
             # Also of a task that is cancelled: a ROLLBACK that is broken off blocks a connection.
-            await asyncio.shield(asyncio.ensure_future(greenlet_spawn(pieces.close)))
+            await asyncio.shield(asyncio.ensure_future(greenlet_spawn(_leave, pieces)))
 
     async def _from(self) -> Engine | Connection:
         source = self._reading or self._source
@@ -129,6 +132,15 @@ def _pieces(
                 connection.exec_driver_sql("BEGIN")
             _declare(connection, stream, is_held=False)
             yield from _fetched(lambda wanted: _fetch(connection, stream, wanted))
+
+
+def _leave(pieces: Generator[Sequence[AnyRow], None, None]) -> None:
+    """Let go of what a stream holds that is left early.
+
+    Where its connection was lost it holds nothing, which is no news to who wants no more of it.
+    """
+    with suppress(LedgerError, SQLAlchemyError):
+        pieces.close()
 
 
 def _fetched(

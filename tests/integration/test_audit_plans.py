@@ -267,7 +267,7 @@ def plan_of_stream(url: str, settings: Sequence[str], values: dict[str, Any]) ->
 
 
 @either
-@pytest.mark.parametrize("index, values", STREAMS, ids="-".join)
+@pytest.mark.parametrize("index, values", STREAMS)
 def test_a_stream_is_read_in_order_and_sorts_nothing(
     filled_url: str, index: str, values: dict[str, Any], settings: Sequence[str]
 ) -> None:

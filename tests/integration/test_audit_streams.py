@@ -511,6 +511,18 @@ def test_a_stream_that_is_cut_off_says_so_and_the_next_one_works(
             terminate(stored.url)  # now while nobody streams
 
 
+def test_a_stream_that_is_left_on_a_lost_connection_ends_in_silence(
+    stored: Stored, kind: Kind
+) -> None:
+    with streaming(stored.url, kind) as host:
+        for _ in range(17):  # more than the pool would lend, were one lost each time
+            stream = host.stream()
+            next(stream)
+            terminate(stored.url)
+            stream.close()
+        assert ids(host.stream()) == stored.oldest_first()
+
+
 def test_a_database_that_is_not_there_is_told_when_the_first_run_is_asked_for(kind: Kind) -> None:
     with streaming(NOWHERE, kind) as host:
         stream = host.stream()

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Check the chains of an execution ledger by Python alone: without its package, or a database.
+
+Have all rows written to a file, by a role that sees every one, and check it (Python 3.11):
+
+    psql "$DATABASE_URL" -c "COPY (
+      SELECT run.project_id, run.sequence, run.id, run.user_id,
+        to_jsonb(run.created_at AT TIME ZONE 'UTC') #>> '{}' AS created_at,
+        to_jsonb(run.recorded_at AT TIME ZONE 'UTC') #>> '{}' AS recorded_at,
+        run.duration_ms, run.run_id, to_json(run.parent_run_id) AS parent_run_id, run.agent_id,
+        run.status, trim_scale(run.total_cost_cents) AS total_cost_cents, run.intent, run.input,
+        run.output, run.cost_json, run.execution_trace_json,
+        to_json(run.error_message) AS error_message, to_json(encode(run.salt, 'hex')) AS salt,
+        encode(run.payload_digests, 'hex') AS payload_digests, run.hash_version,
+        encode(run.previous_hash, 'hex') AS previous_hash, encode(run.hash, 'hex') AS hash,
+        erasure.sequence IS NOT NULL AS is_erased
+      FROM ledger.execution_ledger run
+      LEFT JOIN ledger.execution_erasures erasure USING (project_id, sequence)
+      ORDER BY run.project_id, run.sequence
+    ) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')" > chain.csv &&
+    python scripts/verify_chain.py chain.csv --checkpoint checkpoint.json
+
+What is hashed is laid out in docs/proofs.md. The exit code is 0 where every row holds, and 1
+where one does not, where one that the checkpoint saw is not there, and where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+YEAR_2000, MICROSECOND = datetime(2000, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - in UTC
+EXACT = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal)
+ERASED_COST = re.compile(r'\{"total": [0-9.]+, "breakdown": \{\}\}')
+ERASED_TRACE = re.compile(r'\{"steps": \[\], "duration_ms": [0-9]+\}')
+
+
+@dataclass
+class Chain:
+    """How far the chain of a project holds: to the row of this number and hash."""
+
+    rows: int = 0
+    hash: bytes = bytes(32)
+    erased: int = 0
+    fault: str = ""
+    rows_kept: int = 0
+    """How far it went at the checkpoint."""
+    hash_kept: bytes = bytes(32)
+
+
+def digest(data: bytes) -> bytes:
+    return sha256(data).digest()
+
+
+def optional(cell: str) -> str | None:
+    """What may be absent is JSON in the file, where an empty text is not the same as none."""
+    return str(json.loads(cell)) if cell else None
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(8, "big", signed=True)
+
+
+def moment(cell: str) -> bytes:
+    return number((datetime.fromisoformat(cell) - YEAR_2000) // MICROSECOND)
+
+
+def sized(text: str | None) -> bytes:
+    data = (text or "").encode()
+    return (b"\xff\xff\xff\xff" if text is None else len(data).to_bytes(4, "big")) + data
+
+
+def encoding(row: Mapping[str, str]) -> bytes:
+    """A row as it is hashed."""
+    if row["hash_version"] != "1":
+        raise ValueError(f"hash version {row['hash_version']} is not known here")
+    return b"".join(
+        (
+            b"\x01" + UUID(row["project_id"]).bytes + number(int(row["sequence"])),
+            UUID(row["id"]).bytes + UUID(row["user_id"]).bytes,
+            moment(row["created_at"]) + moment(row["recorded_at"]),
+            number(int(row["duration_ms"])) + sized(row["run_id"]),
+            sized(optional(row["parent_run_id"])) + sized(row["agent_id"]),
+            sized(row["status"]) + sized(row["total_cost_cents"]),
+            bytes.fromhex(row["payload_digests"]),
+        )
+    )
+
+
+def fault_of(row: Mapping[str, str], before: Chain) -> str:
+    """Why this is not the row that comes next; nothing where it is."""
+    if row["sequence"] != str(before.rows + 1):
+        return f"its sequence is {row['sequence']!a}"
+    if bytes.fromhex(row["previous_hash"]) != before.hash:
+        return "it was not appended after the row before it; one of both is another"
+    hashed = digest(before.hash + digest(encoding(row)))
+    if bytes.fromhex(row["hash"]) != hashed:
+        return "what it says is not what was hashed"
+    if before.rows + 1 == before.rows_kept and hashed != before.hash_kept:
+        return "up to it, history is not what the checkpoint saw; it was written anew"
+    total = EXACT.decode(row["cost_json"])["total"]
+    duration = EXACT.decode(row["execution_trace_json"])["duration_ms"]
+    if (total, duration) != (Decimal(row["total_cost_cents"]), Decimal(row["duration_ms"])):
+        return "total_cost_cents or duration_ms is not what cost_json and the trace say"
+    return fault_of_payloads(row)
+
+
+def fault_of_payloads(row: Mapping[str, str]) -> str:
+    """Why its payloads are not those of its digests, or not empty where they were erased."""
+    if row["is_erased"] != ("f" if row["salt"] else "t"):
+        return "its payloads were erased without a record of it, or there is one of what is there"
+    payloads = {
+        "intent": row["intent"],
+        "input": row["input"],
+        "output": row["output"] or None,
+        "cost_json": row["cost_json"],
+        "execution_trace_json": row["execution_trace_json"],
+        "error_message": optional(row["error_message"]),
+    }
+    if not row["salt"]:
+        is_empty = (
+            (row["intent"], row["input"], row["output"] or "{}") == ("[erased]", "{}", "{}")
+            and payloads["error_message"] in {None, "[erased]"}
+            and ERASED_COST.fullmatch(row["cost_json"])
+            and ERASED_TRACE.fullmatch(row["execution_trace_json"])
+        )
+        return "" if is_empty else "it is erased, and its payloads are not empty"
+    salt, recorded = bytes.fromhex(json.loads(row["salt"])), bytes.fromhex(row["payload_digests"])
+    changed = [
+        name
+        for place, (name, text) in enumerate(payloads.items())
+        if recorded[32 * place : 32 * place + 32]
+        != (bytes(32) if text is None else digest(salt + text.encode()))
+    ]
+    return f"{' and '.join(changed)} is not what was recorded" if changed else ""
+
+
+def extend(chain: Chain, row: Mapping[str, str]) -> None:
+    """Go one row on, or keep why it does not hold."""
+    try:
+        fault = fault_of(row, chain)
+    except Exception as error:  # noqa: BLE001 - whatever somebody has put into a cell
+        fault = f"a value in it is none that a run has: {error!a}"
+    if fault:
+        chain.fault = f"row {chain.rows + 1}, run {row['run_id']!a}: {fault}"
+        return
+    chain.rows, chain.hash = chain.rows + 1, bytes.fromhex(row["hash"])
+    chain.erased += not row["salt"]
+
+
+def main() -> int:
+    """Say of each project how many rows hold, and why the next one does not."""
+    parser = argparse.ArgumentParser(description="Check the chains of an execution ledger.")
+    parser.add_argument("file", type=Path, help="as the command above, in the source, writes it")
+    parser.add_argument("--checkpoint", type=Path, help="whose signature you checked, or your own")
+    given = parser.parse_args()
+    chains: dict[str, Chain] = {}
+    if given.checkpoint is not None:
+        for head in json.loads(given.checkpoint.read_text(encoding="utf-8"))["heads"]:
+            kept = bytes.fromhex(head["hash"])
+            chains[head["project_id"]] = Chain(rows_kept=head["sequence"], hash_kept=kept)
+    csv.field_size_limit(2**31 - 1)
+    with given.file.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, strict=True):
+            chain = chains.setdefault(row["project_id"], Chain())
+            if not chain.fault:
+                extend(chain, row)
+    for project, chain in sorted(chains.items()):
+        print(
+            f"{project}: {chain.rows} rows hold, {chain.erased} of them erased; {chain.hash.hex()}"
+        )
+        if not chain.fault and chain.rows < chain.rows_kept:
+            chain.fault = f"row {chain.rows + 1}: it was there at the checkpoint, and is gone"
+        if chain.fault:
+            print(f"  {chain.fault}")
+    if not chains:
+        print("there is no row in the file")
+    return int(not chains or any(chain.fault for chain in chains.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
