@@ -43,7 +43,11 @@ class Recorder:
     def record_one(self, execution: Execution | Mapping[str, Any]) -> Plan[ExecutionRecord]:
         """Record one run. Raises InvalidRecord, UnknownReference and ConflictingRecord."""
         run = Execution.of(execution)
-        return (yield from _insistently(lambda: self._one(run)))
+        _, faults = yield from _insistently(lambda: self._many({0: run}))
+        if faults:
+            raise faults[0]
+        # Not in the same transaction, which holds the head of the project's chain.
+        return (yield from atomically(_recorded(run.run_id)))
 
     def record_batch(self, batch: Sequence[object], first: int, tally: Tally) -> Plan[None]:
         """Record what can be recorded of a batch, and count all of it.
@@ -69,13 +73,6 @@ class Recorder:
                 some, store, lambda index, _, error: rejected(index, refusal(error))
             )
         tally.reject([refused[index] for index in sorted(refused)])
-
-    def _one(self, run: Execution) -> Steps[ExecutionRecord]:
-        _, faults = yield from self._many({0: run})
-        if faults:
-            raise faults[0]
-        stored = (yield from execute(STORED, {"run_ids": [run.run_id]})).rows[0]
-        return ExecutionRecord.of(stored._asdict())
 
     def _many(self, runs: Mapping[int, Execution]) -> Steps[tuple[int, dict[int, LedgerError]]]:
         """How many were recorded now, and why others could not be; the rest was there before."""
@@ -134,6 +131,11 @@ def _insistently(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
             return (yield from atomically(steps()))
     except UnicodeError as error:
         raise refusal(error) from error
+
+
+def _recorded(run_id: str) -> Steps[ExecutionRecord]:
+    stored = (yield from execute(STORED, {"run_ids": [run_id]})).rows[0]
+    return ExecutionRecord.of(stored._asdict())
 
 
 def _row(run: Execution, created_at: datetime, position: int) -> str:

@@ -50,6 +50,7 @@ OTHERS = {
     "payload_digests": "decode(repeat('01', 192), 'hex')",
     "total_cost_cents": "total_cost_cents + 1",
     "duration_ms": "duration_ms + 1",
+    "hash_version": "2",
 }
 COLUMNS = {**PAYLOADS, **OTHERS}
 
@@ -356,7 +357,7 @@ def test_a_history_that_was_written_anew_is_found_by_a_checkpoint(chains: Chains
                 f"UPDATE ledger.execution_ledger SET input = '{{\"a\": 1}}'"
                 f" WHERE {of_project(f'sequence = {ERASED}')}"
             ),
-            "its payloads are not empty",
+            "its payloads are not what erasing leaves",
         ),
         (
             (
@@ -365,6 +366,20 @@ def test_a_history_that_was_written_anew_is_found_by_a_checkpoint(chains: Chains
                 f" WHERE {of_project(f'sequence = {ERASED}')}"
             ),
             "total_cost_cents or duration_ms",
+        ),
+        (
+            (
+                "UPDATE ledger.execution_ledger SET output = NULL"
+                f" WHERE {of_project(f'sequence = {ERASED}')}"
+            ),
+            "its payloads are not what erasing leaves",
+        ),
+        (
+            (
+                "UPDATE ledger.execution_ledger SET error_message = '[erased]'"
+                f" WHERE {of_project(f'sequence = {ERASED}')}"
+            ),
+            "its payloads are not what erasing leaves",
         ),
         (
             (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ledger.ddl.execution_hashing import HASH_VERSION
 from ledger.maintenance.audit.statements import AROUND, AT, LINKED_TO, ORIGINAL_PLACE
 from ledger.models.audit_checks import HASH_BYTES, PAYLOADS
 from ledger.records.verification import Fault
@@ -57,7 +58,9 @@ def _of_linked(row: AnyRow, following: AnyRow | None, successor: AnyRow | None) 
     if successor is not None:
         return _fault("inserted", row, _NEVER_WRITTEN)
     if bytes(row.hash) == bytes(row.rehashed):
-        return _fault("changed", row, _changed_payload(row))
+        is_of_version = row.hash_version == HASH_VERSION
+        detail = "it says that it is hashed by another version than it is"
+        return _fault("changed", row, _changed_payload(row) if is_of_version else detail)
     if following is not None and bytes(following.previous_hash) == bytes(row.rehashed):
         return _fault("changed", row, "its hash is not that of what it says")
     return _fault("changed", row, "what it says is not what was hashed")
@@ -93,10 +96,10 @@ def _changed_payload(row: AnyRow) -> str:
     if row.salt is None and not row.has_erasure:
         return "its payloads were erased, and there is no record of it"
     if row.salt is None and not row.is_erased:
-        return "it is erased, and its payloads are not empty"
+        return "it is erased, and its payloads are not what erasing leaves"
     if row.salt is not None and row.has_erasure:
         return "there is a record of its erasure, and its payloads are there"
-    if not row.totals_hold:
+    if row.salt is None and not row.totals_hold:
         return "total_cost_cents or duration_ms is not what cost_json and the trace say"
     found, wanted = bytes(row.digests), bytes(row.payload_digests)
     parts = (slice(place * HASH_BYTES, (place + 1) * HASH_BYTES) for place in range(len(PAYLOADS)))

@@ -10,8 +10,14 @@ from sqlalchemy import BigInteger, LargeBinary, Uuid, bindparam, text
 
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_erasing import ERASURES
-from ledger.ddl.execution_hashing import digests_of, encoding_of, hash_of
-from ledger.models.audit_checks import ERASED_FORM
+from ledger.ddl.execution_hashing import (
+    HASH_VERSION,
+    NO_HASH,
+    digests_of,
+    encoding_of,
+    hash_of,
+)
+from ledger.models.audit_checks import ERASED_FORM, HASH_BYTES, PAYLOADS
 from ledger.models.audit_sums import EXECUTION_DAYS, EXECUTION_DELTAS
 
 ROWS_AT_ONCE: Final = 20_000
@@ -23,13 +29,23 @@ _PROJECT: Final = bindparam("project_id", type_=Uuid())
 _SEQUENCE: Final = bindparam("sequence", type_=BigInteger())
 _HASH: Final = bindparam("hash", type_=LargeBinary())
 
-# What cannot be told from a digest any more must at least be empty, and somebody's doing.
-_PAYLOADS_HOLD: Final = f"""CASE WHEN stored.salt IS NOT NULL
-    THEN stored.payload_digests = {digests_of("stored")} AND erasure.project_id IS NULL
-    ELSE {ERASED_FORM} AND erasure.project_id IS NOT NULL END"""
-# Generated columns are as good as the expressions that somebody may have dropped.
+# What is left of payloads that were erased: the totals, which are hashed beside them, and whether
+# there was an output and an error message, which their digests tell.
 _TOTALS_HOLD: Final = """to_jsonb(stored.total_cost_cents) = stored.cost_json -> 'total'
     AND to_jsonb(stored.duration_ms) = stored.execution_trace_json -> 'duration_ms'"""
+_IS_ERASED: Final = " AND ".join(
+    (
+        ERASED_FORM,
+        *(
+            f"(stored.{name} IS NULL) = (substring(stored.payload_digests"
+            f" FROM {PAYLOADS.index(name) * HASH_BYTES + 1} FOR {HASH_BYTES}) = {NO_HASH})"
+            for name in ("output", "error_message")
+        ),
+    )
+)
+_PAYLOADS_HOLD: Final = f"""CASE WHEN stored.salt IS NOT NULL
+    THEN stored.payload_digests = {digests_of("stored")} AND erasure.project_id IS NULL
+    ELSE {_IS_ERASED} AND {_TOTALS_HOLD} AND erasure.project_id IS NOT NULL END"""
 _ROWS: Final = f"""ledger.{LEDGER} stored LEFT JOIN ledger.{ERASURES} erasure
     ON erasure.project_id = stored.project_id AND erasure.sequence = stored.sequence"""
 
@@ -45,7 +61,8 @@ FROM (
       AND previous_hash = coalesce(lag(hash) OVER chain, :hash) AND holds AS holds
   FROM (
     SELECT stored.sequence, stored.previous_hash, stored.hash, stored.salt,
-      stored.hash = {hash_of("stored")} AND {_PAYLOADS_HOLD} AND {_TOTALS_HOLD} AS holds
+      stored.hash = {hash_of("stored")} AND stored.hash_version = {HASH_VERSION}
+        AND {_PAYLOADS_HOLD} AS holds
     FROM {_ROWS}
     WHERE stored.project_id = :project_id AND stored.sequence > :after
       AND stored.sequence <= :until
@@ -90,7 +107,7 @@ AROUND: Final = text(
     f"""
 SELECT stored.sequence, stored.run_id, stored.hash, stored.previous_hash, stored.salt,
   stored.payload_digests, {digests_of("stored")} AS digests, {hash_of("stored")} AS rehashed,
-  {ERASED_FORM} AS is_erased, erasure.project_id IS NOT NULL AS has_erasure,
+  {_IS_ERASED} AS is_erased, stored.hash_version, erasure.project_id IS NOT NULL AS has_erasure,
   {_TOTALS_HOLD} AS totals_hold
 FROM {_ROWS}
 WHERE stored.project_id = :project_id AND stored.sequence >= :sequence
