@@ -132,6 +132,7 @@ _CLASSES: dict[str, type[LedgerError]] = {
     "08": DatabaseUnavailable,
     "57P": DatabaseUnavailable,
     "53300": DatabaseUnavailable,
+    "25P03": DatabaseUnavailable,
     "53100": DiskFull,
     "40": Contended,
     "55P03": Contended,

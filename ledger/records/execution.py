@@ -15,13 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 
 from ledger.records.completion import EPOCH, MILLISECOND, since_epoch
-from ledger.records.payloads import json_text
+from ledger.records.payloads import checked, encoded, json_text
 from ledger.records.refusal import as_dict, invalid_record, refusal
 from ledger.records.rules import rounded
 from ledger.records.tokens import GREATEST_COUNT
@@ -33,6 +34,9 @@ LONGEST_TEXT: Final = 10_000
 _NO_NUL: Final = r"^[^\x00]*$"
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=_NO_NUL)]
+Result = Annotated[Any, PlainValidator(lambda value: checked("result", value))]
+"""Anything that JSON holds."""
+Details = Annotated[dict[str, Any], AfterValidator(lambda value: checked("details", value))]
 Milliseconds = Annotated[int, Field(ge=0, le=GREATEST_COUNT)]
 Calls = Annotated[int, Field(ge=0, le=GREATEST_COUNT)]
 Cents = Annotated[Decimal, Field(ge=0), AfterValidator(lambda cents: rounded(cents, "cents"))]
@@ -114,10 +118,9 @@ class ExecutionStep(_Part):
     duration_ms: Milliseconds | None = None
     tool: Name | None = None
     cost_cents: Cents | None = None
-    result: Any = None
-    """Anything that JSON holds."""
+    result: Result = None
     error: Text | None = None
-    details: Mapping[str, Any] | None = None
+    details: Details | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same in JSON's types; the time is ISO 8601 in UTC."""
@@ -199,8 +202,9 @@ class Execution(BaseModel):
         self.__dict__["_payloads"] = {
             "input": json_text("input", self.input),
             "output": None if self.output is None else json_text("output", self.output),
-            "cost_json": json_text("cost", self.cost.to_json()),
-            "execution_trace_json": json_text("trace", self.trace.to_json()),
+            # Checked where they were made.
+            "cost_json": encoded("cost", self.cost.to_json()),
+            "execution_trace_json": encoded("trace", self.trace.to_json()),
         }
         return self
 

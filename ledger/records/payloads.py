@@ -34,10 +34,21 @@ def json_text(field: str, value: Mapping[str, Json], most_bytes: int = MOST_PAYL
 
     Raises InvalidRecord for what JSON or PostgreSQL's jsonb does not hold, naming where it is.
     """
+    return encoded(field, checked(field, value), most_bytes)
+
+
+def checked(field: str, value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The value in JSON's types. Raises InvalidRecord for what JSON or jsonb does not hold."""
     try:
-        text: str = _ENCODER.encode(_checked(value, 0))
+        return _checked(value, 0)
     except _Unfit as error:
         raise refusal(field + "".join(reversed(error.path)), error.value, error.rule) from None
+
+
+def encoded(field: str, value: Mapping[str, Json], most_bytes: int = MOST_PAYLOAD_BYTES) -> str:
+    """What was checked, as JSON text. Raises InvalidRecord for what is too long."""
+    try:
+        text: str = _ENCODER.encode(value)
     except ValueError:  # a whole number of more digits than Python writes
         raise refusal(field, value, "holds a number of more digits than Python writes") from None
     size = len(text.encode())

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from ledger.engine import driver_of, translated_errors
-from ledger.errors import InvalidArgument, LedgerError
+from ledger.errors import InvalidArgument
 from ledger.queries.execution_export import FIRST_ROWS, execution_stream, rows_after
 from ledger.queries.execution_filters import EVERYTHING, ExecutionFilter
 from ledger.records.audit import ExecutionRecord
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from ledger.queries.query import AnyRow
     from ledger.repositories.binding import AsyncBindable, Bindable
     from ledger.repositories.expected import Expected
+
+    Pieces: TypeAlias = Generator[Sequence[AnyRow], None, None]
 
 _UNCACHED: Final = {"compiled_cache": None}
 """Statements that name a cursor are never compiled again; a caller's would make room for them."""
@@ -118,10 +119,7 @@ class AsyncAuditStreams:
             return await bound.run_sync(lambda connection: connection)
 
 
-def _pieces(
-    source: Engine | Connection, expected: Expected, stream: ExecutionStream
-) -> Generator[Sequence[AnyRow], None, None]:
-    """The rows of a stream, some at a time."""
+def _pieces(source: Engine | Connection, expected: Expected, stream: ExecutionStream) -> Pieces:
     if isinstance(source, Connection):
         with closing(_Within(source, expected, stream)) as within:
             yield from _fetched(within.fetch)
@@ -134,18 +132,16 @@ def _pieces(
             yield from _fetched(lambda wanted: _fetch(connection, stream, wanted))
 
 
-def _leave(pieces: Generator[Sequence[AnyRow], None, None]) -> None:
+def _leave(pieces: Pieces) -> None:
     """Let go of what a stream holds that is left early.
 
     Where its connection was lost it holds nothing, which is no news to who wants no more of it.
     """
-    with suppress(LedgerError, SQLAlchemyError):
+    with suppress(Exception):
         pieces.close()
 
 
-def _fetched(
-    fetch: Callable[[int], Sequence[AnyRow]],
-) -> Generator[Sequence[AnyRow], None, None]:
+def _fetched(fetch: Callable[[int], Sequence[AnyRow]]) -> Pieces:
     wanted = FIRST_ROWS
     while rows := fetch(wanted):
         yield rows
@@ -173,22 +169,30 @@ class _Within:
     def fetch(self, wanted: int) -> Sequence[AnyRow]:
         if not self._goes_on:
             raise InvalidArgument(
-                "the transaction that these runs are streamed in has ended; end the stream first,"
-                " or use Ledger.connect(url)"
+                "the transaction of this stream has ended; end the stream first, or stream on"
+                " connections of the ledger's own, by Ledger.connect(url)"
             )
         with translated_errors(), joined(self._connection):
             return _fetch(self._connection, self._stream, wanted)
 
     def close(self) -> None:
-        if self._goes_on:
-            # What cannot be closed has gone, with a SAVEPOINT of the caller's or the connection.
-            with suppress(SQLAlchemyError), joined(self._connection):
-                self._connection.execute(self._stream.closed, execution_options=_UNCACHED)
+        # What cannot be closed has gone, with a SAVEPOINT of the caller's or the connection.
+        with suppress(Exception):
+            if self._goes_on and not self._is_busy:
+                with joined(self._connection):
+                    self._connection.execute(self._stream.closed, execution_options=_UNCACHED)
 
     @property
     def _goes_on(self) -> bool:
         has_transaction = self._transaction is not None and self._transaction.is_active
         return not self._connection.closed and (self._is_held or has_transaction)
+
+    @property
+    def _is_busy(self) -> bool:
+        # This is then collected as garbage amid a statement, for which psycopg would let it wait,
+        # and that for this. The end of the transaction closes the cursor.
+        lock = getattr(self._connection.connection.driver_connection, "lock", None)
+        return lock is not None and lock.locked()
 
 
 def _declare(connection: Connection, stream: ExecutionStream, *, is_held: bool) -> None:

@@ -18,6 +18,7 @@ from ledger.engine import PLAN_TRANSACTION
 from ledger.queries.execution_export import execution_export, execution_stream
 from ledger.queries.execution_filters import ExecutionFilter, cursor_of
 from tests.audits import ALICE, BOB, OTHER_PROJECT, PROJECT, audited, execution
+from tests.catalogues import until
 from tests.databases import Databases, Target
 from tests.ledgers import NOW
 from tests.plans import Plan
@@ -60,11 +61,24 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
     url = databases.url(target.server, name)
     with audited(url) as ledger:
         assert ledger.audit.record_executions(map(a_run, range(1, RUNS))).inserted == RUNS - 1
-    # What is committed and not on disk yet would not be seen as visible to all.
-    sql(url, "CHECKPOINT")
-    sql(url, "VACUUM ANALYZE")
+    until(lambda: is_vacuumed(url), "all rows visible to all")
     yield url
     databases.drop(name)
+
+
+def is_vacuumed(url: str) -> bool:
+    """Vacuum, and whether that could mark every page as visible to all.
+
+    Not where autovacuum analyzes something at that moment, or a commit is not on disk yet.
+    """
+    sql(url, "CHECKPOINT")
+    sql(url, "VACUUM ANALYZE")
+    ((is_visible,),) = sql(
+        url,
+        "SELECT relallvisible = relpages FROM pg_class"
+        " WHERE oid = 'ledger.execution_ledger'::regclass",
+    )
+    return bool(is_visible)
 
 
 def explained(

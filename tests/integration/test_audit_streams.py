@@ -7,6 +7,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from ledger import AsyncLedger, Ledger, Window
-from ledger.engine import PLAN_TRANSACTION
+from ledger.engine import PLAN_TRANSACTION, driver_of
 from ledger.errors import (
     DatabaseUnavailable,
     InvalidArgument,
@@ -648,6 +649,22 @@ def test_a_bound_stream_that_is_left_closes_its_cursor_and_nothing_else(
         assert host.execute(CURSORS).scalar() == 0
         assert host.execute("SELECT count(*) FROM of_the_host").scalar() == 1
         assert ids(host.stream()) == stored.oldest_first()
+
+
+def test_a_bound_stream_that_is_collected_amid_a_statement_does_not_wait_for_it(
+    stored: Stored,
+) -> None:
+    own = create_engine(stored.url, poolclass=NullPool)
+    with own.connect() as connection:
+        stream = Ledger.bound(connection).audit.stream_executions()
+        next(stream)
+        with driver_of(connection).lock:  # as while psycopg executes one
+            closer = threading.Thread(target=stream.close, daemon=True)
+            closer.start()
+            closer.join(30)
+            assert not closer.is_alive()
+        connection.rollback()
+        assert connection.execute(text(CURSORS)).scalar() == 0
 
 
 @drivers
