@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Label, Text, cast, func, select, union_all
@@ -23,8 +23,6 @@ from ledger.queries.query import AnySelect
 from ledger.queries.usage_terms import value_of
 from ledger.records.usage import Status
 from ledger.window import Window, require_window
-
-UsageExport: TypeAlias = CsvExport
 
 _USAGE: Final = TokenUsage.metadata.tables[f"{SCHEMA}.{TokenUsage.__tablename__}"]
 _PROVIDERS: Final = Provider.__table__

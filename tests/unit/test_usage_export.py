@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import Dialect, make_url
 
 from ledger.errors import ExportFailed, InvalidArgument
-from ledger.queries.usage_export import PARTS, UsageExport, usage_export
+from ledger.queries.csv_cells import CsvExport
+from ledger.queries.usage_export import PARTS, usage_export
 from ledger.repositories.export_files import Destination, destination
 from ledger.repositories.export_outlets import (
     CHUNK_BYTES,
@@ -36,7 +37,7 @@ def dialect(driver: str) -> Dialect:
     return make_url(f"postgresql+{driver}://").get_dialect()()
 
 
-def sql(export: UsageExport, driver: str = "psycopg") -> str:
+def sql(export: CsvExport, driver: str = "psycopg") -> str:
     return str(export.statement.compile(dialect=dialect(driver)))
 
 
