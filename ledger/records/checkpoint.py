@@ -5,36 +5,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from ledger.errors import InvalidArgument
 from ledger.records import merkle
-from ledger.records.refusal import invalid_record, shown
-from ledger.records.signing import (
-    DOCUMENT_VERSION,
+from ledger.records.documents import (
+    HEXADECIMAL,
+    REMEDY,
     Bytes,
     Hash,
-    Signature,
     canonical_json,
     exact,
-    signed_bytes,
+    read_document,
 )
-
-__all__ = ["Checkpoint", "Head", "InclusionProof", "Signature", "signed_bytes"]
 
 _ROW_VERSION: Final = b"\x01"
 _RUN_ID_AT: Final = 81
 """Where in the encoding of a row its run id is: 4 bytes of length, then UTF-8."""
-_REMEDY: Final = "take the document as it was written, from where it is kept"
 
 ProjectId: TypeAlias = Annotated[UUID, exact(UUID, "a UUID in lower-case digits and hyphens")]
 Moment: TypeAlias = Annotated[
@@ -42,8 +37,6 @@ Moment: TypeAlias = Annotated[
 ]
 Place: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 """A sequence: a row's place in the chain of its project, from 1."""
-
-_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +53,18 @@ class Head:
     def leaf(self) -> bytes:
         """The 56 bytes that stand for it in a checkpoint's Merkle tree."""
         return self.project_id.bytes + self.sequence.to_bytes(8, "big") + self.hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Who signed a checkpoint, and the signature of its `signed_bytes`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    algorithm: Literal["ed25519"]
+    public_key: Hash
+    """The key itself, 32 bytes: it says which key signed, not whose it is."""
+    value: Annotated[bytes, exact(bytes.fromhex, f"64 {HEXADECIMAL}", 64)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +116,21 @@ class Checkpoint:
 
         Raises InvalidArgument for what is no such document or has another root than its heads.
         """
-        found = _read(cls, text)
+        found = read_document(cls, text)
         expected = cls.of(found.heads, found.taken_at)
         if found.heads != expected.heads:
-            raise InvalidArgument(f"the heads are not in the order of project_id; {_REMEDY}")
+            raise InvalidArgument(f"the heads are not in the order of project_id; {REMEDY}")
         if found.merkle_root != expected.merkle_root:
             raise InvalidArgument(
                 f"merkle_root {found.merkle_root.hex()} is not that of the heads, which is"
-                f" {expected.merkle_root.hex()}; {_REMEDY}"
+                f" {expected.merkle_root.hex()}; {REMEDY}"
             )
         return found
+
+
+def signed_bytes(checkpoint: Checkpoint) -> bytes:
+    """What is signed of a checkpoint: its canonical JSON without ``signature``, in UTF-8."""
+    return canonical_json(checkpoint, without="signature").encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,31 +178,4 @@ class InclusionProof:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The proof of a document, whether it proves or not. Raises InvalidArgument."""
-        return _read(cls, text)
-
-
-def _read(document: type[_Document], text: str) -> _Document:
-    """The value whose document this is. Raises InvalidArgument."""
-    kind = document.__name__
-    try:
-        fields = json.loads(text, object_pairs_hook=_unique)
-    except (RecursionError, ValueError) as error:
-        raise InvalidArgument(f"{kind} {shown(text)} cannot be read: {error}; {_REMEDY}") from None
-    version = fields.pop("version", None) if isinstance(fields, dict) else None
-    if type(version) is not int or version != DOCUMENT_VERSION:
-        raise InvalidArgument(
-            f"{kind} {shown(text)} is of version {shown(version)}, and {DOCUMENT_VERSION} is what"
-            f" this package reads; upgrade it, or {_REMEDY}"
-        )
-    try:
-        return TypeAdapter(document).validate_python(fields)
-    except ValidationError as error:
-        raise InvalidArgument(f"{kind}: {invalid_record(error)}; {_REMEDY}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object; of a name that stands twice, readers of JSON differ in which they take."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise InvalidArgument(f"a name stands twice among {shown([name for name, _ in pairs])}")
-    return fields
+        return read_document(cls, text)

@@ -5,16 +5,12 @@ The package `cryptography` is an extra, imported where a key is used.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
-
-from pydantic import ConfigDict, PlainValidator
-from pydantic_core import PydanticCustomError
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ledger.errors import InvalidArgument, LedgerError
+from ledger.records.checkpoint import Checkpoint, Signature, signed_bytes
 from ledger.records.plain import plain
 
 if TYPE_CHECKING:
@@ -23,11 +19,6 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-    from ledger.records.checkpoint import Checkpoint, InclusionProof
-
-DOCUMENT_VERSION: Final = 1
-_HEXADECIMAL: Final = "bytes in lower-case hexadecimal digits"
-
 
 class SigningUnavailable(LedgerError):
     """Signatures need the package cryptography: `pip install 'llm-ledger[signing]'`."""
@@ -35,59 +26,6 @@ class SigningUnavailable(LedgerError):
 
 class InvalidSignature(LedgerError):
     """The checkpoint is not as the holder of this key has signed it."""
-
-
-def exact(parse: Callable[[str], object], form: str, size: int | None = None) -> PlainValidator:
-    """Reads text that stands for a value, in the one form that the value is written in.
-
-    ``size`` is that of the value in bytes, where it has one.
-    """
-
-    def read(text: Any) -> object:  # noqa: ANN401 - whatever a document holds
-        with suppress(AttributeError, OverflowError, TypeError, ValueError):
-            value = parse(text)
-            if _written(value) == text and size in {None, len(text) // 2}:
-                return value
-        raise PydanticCustomError("form", "is not {form}", {"form": form})
-
-    return PlainValidator(read)
-
-
-def _written(value: object) -> Any:  # noqa: ANN401 - what JSON holds
-    return value.hex() if isinstance(value, bytes) else plain(value)
-
-
-Bytes: TypeAlias = Annotated[bytes, exact(bytes.fromhex, _HEXADECIMAL)]
-Hash: TypeAlias = Annotated[bytes, exact(bytes.fromhex, f"32 {_HEXADECIMAL}", 32)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """Who signed a checkpoint, and the signature of its `signed_bytes`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    algorithm: Literal["ed25519"]
-    public_key: Hash
-    """The key itself, 32 bytes: it says which key signed, not whose it is."""
-    value: Annotated[bytes, exact(bytes.fromhex, f"64 {_HEXADECIMAL}", 64)]
-
-
-def canonical_json(document: Checkpoint | InclusionProof, *, without: str | None = None) -> str:
-    """The document in the one form that it is signed in: keys sorted, no spaces, no escapes."""
-    fields = {"version": DOCUMENT_VERSION} | asdict(document)
-    return json.dumps(
-        {name: value for name, value in fields.items() if name != without},
-        default=_written,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        sort_keys=True,
-    )
-
-
-def signed_bytes(checkpoint: Checkpoint) -> bytes:
-    """What is signed of a checkpoint: its canonical JSON without ``signature``, in UTF-8."""
-    return canonical_json(checkpoint, without="signature").encode()
 
 
 def sign(checkpoint: Checkpoint, private_key_pem: bytes) -> Checkpoint:

@@ -23,10 +23,15 @@ from hypothesis import strategies as st
 
 from ledger.errors import InvalidArgument
 from ledger.records import merkle
-from ledger.records.checkpoint import Checkpoint, Head, InclusionProof, signed_bytes
+from ledger.records.checkpoint import (
+    Checkpoint,
+    Head,
+    InclusionProof,
+    Signature,
+    signed_bytes,
+)
 from ledger.records.signing import (
     InvalidSignature,
-    Signature,
     SigningUnavailable,
     new_key,
     require_signature,
