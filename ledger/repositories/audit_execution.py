@@ -11,7 +11,8 @@ from ledger.errors import LedgerError
 from ledger.pricing.price import PriceList
 from ledger.queries.executions import execution
 from ledger.queries.prices import model_prices
-from ledger.repositories.audit_runs import AsyncRun, Run, terms_of, without_prices
+from ledger.repositories.audit_runs import AsyncRun, Run
+from ledger.repositories.running import terms_of, without_prices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
