@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from ledger.queries.query import AnySelect
+from ledger.records.completion import EPOCH, MILLISECOND
 from ledger.window import Window
 
 FORMULA_STARTS: Final = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
@@ -36,9 +37,6 @@ _UTC: Final = literal_column("'Z'", Text)
 _WHOLE: Final[ColumnElement[Any]] = literal_column("'{}'")
 _NO_OFFSET: Final[ColumnElement[Any]] = literal_column("INTERVAL '0'")
 _HEXADECIMAL: Final = literal_column("'hex'", Text)
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ def within_window(moment: ColumnElement[datetime]) -> tuple[ColumnElement[bool],
 def ends_of(window: Window) -> dict[str, int]:
     """What a window binds: where it starts and ends, in milliseconds since 1970."""
     ends = {"start": window.start, "end": window.end}
-    return {name: (moment - _EPOCH) // _MILLISECOND for name, moment in ends.items()}
+    return {name: (moment - EPOCH) // MILLISECOND for name, moment in ends.items()}
 
 
 def _moment(name: str) -> ColumnElement[datetime]:

@@ -24,7 +24,7 @@ from ledger.queries.execution_sums import (
     summed,
 )
 from ledger.queries.query import AnySelect, Cells, Context, Query
-from ledger.queries.scope import asked_window, named, uuid_of
+from ledger.queries.scope import asked_window, required, uuid_of
 from ledger.records.amounts import exactly
 from ledger.records.execution_statistics import AgentShare, CostStatistics, ExecutionStatistics
 from ledger.window import Interval, Window
@@ -52,7 +52,7 @@ def agent_cost_statistics(
     """
     asked = AskedSums(
         project_id=None if project_id is None else uuid_of(project_id, "project_id"),
-        agent_id=_required(agent_id),
+        agent_id=required(agent_id, "agent_id"),
         window=_window(context, window, at),
     )
     return Query(
@@ -97,13 +97,6 @@ def _window(
     if at is not None:
         raise InvalidArgument("`at` is where an interval ends; name one, or leave `at` out")
     return None
-
-
-def _required(agent_id: object) -> str:
-    found = named(agent_id, "agent_id")
-    if found is None:
-        raise InvalidArgument("agent_id None: say whose costs are asked for")
-    return found
 
 
 @lru_cache(maxsize=64)

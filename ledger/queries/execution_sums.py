@@ -52,6 +52,7 @@ from ledger.models.base import SCHEMA, Money
 from ledger.queries.cover import cover
 from ledger.queries.opening import SEEN_WIDTH, seen
 from ledger.queries.query import AnySelect, Cells
+from ledger.queries.usage_terms import pieces
 from ledger.window import Window
 
 _RUNS: Final = Execution.__table__
@@ -94,8 +95,10 @@ _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 MEASURES: Final = tuple(name for name, _, _ in EXECUTION_SUMS)
-_EXTREMES: Final = {"least_cost_cents": func.min, "greatest_cost_cents": func.max}
-_MERGED: Final[Mapping[str, Any]] = {name: _EXTREMES.get(name, func.sum) for name in MEASURES}
+_EXTREMES: Final = {"min": func.min, "max": func.max}
+_MERGED: Final[Mapping[str, Any]] = {
+    name: _EXTREMES.get(sql.partition("(")[0], func.sum) for name, _, sql in EXECUTION_SUMS
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +120,13 @@ class AskedSums:
         """What the statement binds: the values, and which days and which times are read."""
         window = self.window or Window(start=_BEGINNING, end=_END)
         covered = cover([window.start, window.end], [_DAY])
-        pieces = {
+        read = {
             "days": covered.whole,
             "rest": covered.rest,
             "every": ((window.start, window.end),),
         }
         bound: dict[str, Any] = {name: getattr(self, name) for name in self.filters}
-        for name, found in pieces.items():
+        for name, found in read.items():
             bound[f"{name}_from"] = [begin for begin, _ in found]
             bound[f"{name}_to"] = [until for _, until in found]
         return bound
@@ -158,7 +161,7 @@ def summed(filters: tuple[str, ...], keys: tuple[str, ...]) -> AnySelect:
 @lru_cache(maxsize=64)
 def binned(filters: tuple[str, ...]) -> AnySelect:
     """The bins of cost, and how many runs there are in each."""
-    days, times = _pieces("days"), _times()
+    days, times = pieces("days"), _times()
     waiting = (
         func.unnest(_DELTAS.c.cost_bins)
         .table_valued(column("bin", SmallInteger))
@@ -184,7 +187,7 @@ def binned(filters: tuple[str, ...]) -> AnySelect:
 def _of_sums(
     table: TableClause, moment: ColumnElement[Any], keys: tuple[str, ...], filters: tuple[str, ...]
 ) -> AnySelect:
-    days = _pieces("days")
+    days = pieces("days")
     groups = [table.c[name] for name in keys]
     merged = [_MERGED[name](table.c[name]).label(name) for name in MEASURES]
     return (
@@ -211,19 +214,9 @@ def _of_rows(keys: tuple[str, ...], filters: tuple[str, ...]) -> AnySelect:
     )
 
 
-def _pieces(name: str) -> Any:  # noqa: ANN401 - SQLAlchemy's table values
-    """The times that are bound under this name, as a relation: begin and until."""
-    bounds = (bindparam(f"{name}_{end}", type_=ARRAY(_MOMENT)) for end in ("from", "to"))
-    return (
-        func.unnest(*bounds)
-        .table_valued(column("begin", _MOMENT), column("until", _MOMENT))
-        .render_derived(name=name)
-    )
-
-
 def _times() -> Any:  # noqa: ANN401 - a subquery
     """When rows are read: at the edges of days, or, where sums are hidden, all of the time."""
-    rest, every = _pieces("rest"), _pieces("every")
+    rest, every = pieces("rest"), pieces("every")
     return union_all(
         select(rest.c.begin, rest.c.until).where(_SEES_ALL),
         select(every.c.begin, every.c.until).where(not_(_SEES_ALL)),

@@ -21,7 +21,7 @@ from ledger.queries.execution_filters import (
 )
 from ledger.queries.opening import SEEN_WIDTH, seen
 from ledger.queries.query import AnySelect, Cells, Context, Query
-from ledger.queries.scope import named, uuid_of
+from ledger.queries.scope import required, uuid_of
 from ledger.records.audit import ExecutionPage, ExecutionRecord
 from ledger.records.execution import ExecutionStatus
 from ledger.window import Window
@@ -42,7 +42,7 @@ def execution(context: Context, run_id: str) -> Query[ExecutionRecord | None]:
     """
     return Query(
         statement=_one(),
-        parameters={"run_id": _required(run_id, "run_id")},
+        parameters={"run_id": required(run_id, "run_id")},
         read=lambda rows: next(map(ExecutionRecord.of, _runs(rows)), None),
         context=context,
     )
@@ -91,7 +91,7 @@ def executions_by_agent(  # noqa: PLR0913 - what a page is of, and which it is
     The rest is as for `executions_by_project`. Raises InvalidArgument.
     """
     asked = ExecutionFilter(
-        agent_id=_required(agent_id, "agent_id"),
+        agent_id=required(agent_id, "agent_id"),
         project_id=project_id,
         status=status,
         window=window,
@@ -149,12 +149,6 @@ def _limit(given: int) -> int:
     if type(given) is not int or not 1 <= given <= MOST_A_PAGE:
         raise InvalidArgument(f"limit {given!r} is not a whole number from 1 to {MOST_A_PAGE:,}")
     return given
-
-
-def _required(given: str, argument: str) -> str:
-    if (name := named(given, argument)) is None:
-        raise InvalidArgument(f"{argument} {given!r} is not a str")
-    return name
 
 
 def _runs(rows: Sequence[Cells]) -> Iterator[Mapping[str, Any]]:

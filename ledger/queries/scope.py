@@ -87,6 +87,13 @@ def uuid_of(value: object, argument: str) -> UUID:
     raise InvalidArgument(f"{argument} {value!r} is not a UUID")
 
 
+def required(value: object, argument: str) -> str:
+    """The name, which there must be. Raises InvalidArgument for None, and as `named` does."""
+    if (name := named(value, argument)) is None:
+        raise InvalidArgument(f"{argument} {value!r} is not a str")
+    return name
+
+
 def named(value: object, argument: str) -> str | None:
     """The name, if it is one. Raises InvalidArgument for what is no text that is stored."""
     if value is None:

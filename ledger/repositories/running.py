@@ -67,7 +67,7 @@ class Running:
     def __init__(self, terms: RunTerms) -> None:
         self.terms = terms
         # What cannot be recorded is refused before anything is done.
-        self._execution(None, cost={"total": 0}, trace={"duration_ms": 0})
+        Execution(**self._fields(None, cost={"total": 0}, trace={"duration_ms": 0}))
         self._budget(terms.prices)
         self._steps: list[ExecutionStep] = []
         self._began = monotonic()
@@ -130,9 +130,6 @@ class Running:
             "error_message": None if error is None else _message(error),
             **measured,
         }
-
-    def _execution(self, error: BaseException | None, **measured: Any) -> Execution:
-        return Execution(**self._fields(error, **measured))
 
     def not_recorded(
         self, ended: Mapping[str, Any], failure: BaseException, error: BaseException | None
