@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from ledger.ddl.declared_routines import RAW_FROM, REQUESTS_BY_KEY, USAGE_BY_KEY, UUID_TIME
 from ledger.ddl.objects import (
     AppendOnly,
     Columnstore,
@@ -15,7 +16,6 @@ from ledger.ddl.objects import (
     Refresh,
     Retention,
     Rollup,
-    Routine,
     RowPolicy,
     RunningSums,
     TimeSeries,
@@ -30,7 +30,6 @@ from ledger.ddl.scopes import (
     VISIBLE,
     VISIBLE_USAGE,
 )
-from ledger.ddl.search_path import FIXED
 from ledger.models.audit import Execution, ExecutionErasure, ExecutionHead
 from ledger.models.audit_sums import (
     EXECUTION_CONTRIBUTIONS,
@@ -69,61 +68,6 @@ _EXECUTIONS: Final = Execution.__tablename__
 _HEADS: Final = ExecutionHead.__tablename__
 _ERASURES: Final = ExecutionErasure.__tablename__
 
-_UUID_TIME: Final = Routine(
-    name="uuid_time",
-    arguments="id uuid",
-    definition=(
-        "RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN to_timestamp("
-        "(('x' || encode(substring(uuid_send(id), 1, 6), 'hex'))::bit(48)::bigint)"
-        "::double precision / 1000)"
-    ),
-)
-"""The moment in a UUIDv7. Of the forms measured this one costs ingest least (0.97 kept)."""
-
-_RAW_FROM: Final = Routine(
-    name="raw_from",
-    arguments="",
-    definition=f"""RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER
-{FIXED}
-AS $function$
-SELECT greatest(
-  p.raw_from,
-  date_bin('1 hour', now() - (i.retention ->> '{_REQUESTS}')::interval, '1970-01-01 00:00:00+00')
-    + INTERVAL '1 hour')
-FROM ledger.rollup_progress p, ledger.installation i WHERE p.source = '{_REQUESTS}'
-$function$""",
-)
-"""The first hour whose raw rows are all there; what is older is read from rollups."""
-
-_REQUESTS_BY_KEY: Final = Routine(
-    name="requests_by_key",
-    arguments="user_ids uuid[], timestamps timestamptz[], ids uuid[]",
-    definition=f"""RETURNS SETOF ledger.{_REQUESTS} LANGUAGE sql STABLE SECURITY DEFINER
-{FIXED}
-AS $function$
-SELECT r.* FROM unnest(user_ids, timestamps, ids) AS k(user_id, at, id)
-CROSS JOIN LATERAL (
-  SELECT * FROM ledger.{_REQUESTS} s
-  WHERE s.user_id = k.user_id AND s."timestamp" = k.at AND s.id = k.id OFFSET 0) AS r
-$function$""",
-)
-"""What is stored under keys that the caller has: lets a role that may only insert tell a
-repeated record from a conflicting one."""
-
-_USAGE_BY_KEY: Final = Routine(
-    name="usage_by_key",
-    arguments="user_ids uuid[], request_ids text[]",
-    definition=f"""RETURNS SETOF ledger.{_USAGE} LANGUAGE sql STABLE SECURITY DEFINER
-{FIXED}
-AS $function$
-SELECT u.* FROM unnest(user_ids, request_ids) AS k(user_id, request_id)
-CROSS JOIN LATERAL (
-  SELECT * FROM ledger.{_USAGE} s
-  WHERE s.user_id = k.user_id AND s.request_id = k.request_id OFFSET 0) AS u
-$function$""",
-)
-"""The same of the token usage ledger."""
-
 EXECUTION_SUM_TABLES: Final = (EXECUTION_DELTAS, EXECUTION_DAYS, EXECUTION_COSTS)
 _EXECUTION_KEY_NAMES: Final = tuple(name for name, _ in EXECUTION_KEYS)
 _SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
@@ -134,11 +78,11 @@ _DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
 
 DECLARED: Final[tuple[DatabaseObject, ...]] = (
-    _UUID_TIME,
+    UUID_TIME,
     LatencyFunctions(bins_version=BINS_VERSION),
-    _RAW_FROM,
+    RAW_FROM,
     TimeSeries(name=_REQUESTS, time_column="timestamp", chunk=timedelta(days=1)),
-    _REQUESTS_BY_KEY,
+    REQUESTS_BY_KEY,
     Rollup(
         name=MINUTE_ROLLUP,
         source=_REQUESTS,
@@ -180,7 +124,7 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     AppendOnly(name=ModelPrice.__tablename__),
     AppendOnly(name=_USAGE),
     RowPolicy(name=_USAGE),
-    _USAGE_BY_KEY,
+    USAGE_BY_KEY,
     VISIBLE_USAGE,
     RunningSums(
         name=DELTAS,
