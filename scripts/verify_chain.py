@@ -127,20 +127,23 @@ def fault_of_payloads(row: Mapping[str, str]) -> str:
         "execution_trace_json": row["execution_trace_json"],
         "error_message": optional(row["error_message"]),
     }
+    recorded = bytes.fromhex(row["payload_digests"])
+    digests = {name: recorded[32 * at : 32 * at + 32] for at, name in enumerate(payloads)}
     if not row["salt"]:
+        # What there was none of has no digest, and none is left of it.
         is_empty = (
-            (row["intent"], row["input"], row["output"] or "{}") == ("[erased]", "{}", "{}")
-            and payloads["error_message"] in {None, "[erased]"}
+            (row["intent"], row["input"]) == ("[erased]", "{}")
+            and payloads["output"] == ("{}" if any(digests["output"]) else None)
+            and payloads["error_message"] == ("[erased]" if any(digests["error_message"]) else None)
             and ERASED_COST.fullmatch(row["cost_json"])
             and ERASED_TRACE.fullmatch(row["execution_trace_json"])
         )
-        return "" if is_empty else "it is erased, and its payloads are not empty"
-    salt, recorded = bytes.fromhex(json.loads(row["salt"])), bytes.fromhex(row["payload_digests"])
+        return "" if is_empty else "it is erased, and its payloads are not what erasing leaves"
+    salt = bytes.fromhex(json.loads(row["salt"]))
     changed = [
         name
-        for place, (name, text) in enumerate(payloads.items())
-        if recorded[32 * place : 32 * place + 32]
-        != (bytes(32) if text is None else digest(salt + text.encode()))
+        for name, text in payloads.items()
+        if digests[name] != (bytes(32) if text is None else digest(salt + text.encode()))
     ]
     return f"{' and '.join(changed)} is not what was recorded" if changed else ""
 
