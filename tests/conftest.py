@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledger.settings import Storage
-from tests.databases import Databases, Finding, Migrate, Target, look_around, targets_on
+from tests.databases import (
+    Databases,
+    Finding,
+    Migrate,
+    Target,
+    look_around,
+    one_of_each_storage,
+    targets_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +25,8 @@ if TYPE_CHECKING:
 
 FINDINGS = pytest.StashKey[list[Finding]]()
 TARGETS = pytest.StashKey[list[Target]]()
+USUAL = pytest.StashKey[list[Target]]()
+"""One of each storage, for tests that hold on all servers and encodings if they hold there."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,22 +34,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--databases",
         metavar="NAMES",
         default="",
-        help="test on these only, by the beginnings of their names: embedded,timescale",
+        help="run every test on these, by the beginnings of their names: embedded,timescale",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "storage(name): run on targets of this storage only")
-    config.addinivalue_line("markers", "per_storage: run on one target of each storage")
+    config.addinivalue_line("markers", "every_target: run on every server and encoding here")
     findings = look_around()
     targets = targets_on(server for finding in findings for server in finding.servers)
+    usual = one_of_each_storage(targets)
     if wanted := tuple(filter(None, config.getoption("--databases").split(","))):
         names = ", ".join(target.name for target in targets)
-        targets = [target for target in targets if target.name.startswith(wanted)]
+        targets = usual = [target for target in targets if target.name.startswith(wanted)]
         if not targets:
             raise pytest.UsageError(f"--databases: there are {names}")
     config.stash[FINDINGS] = findings
     config.stash[TARGETS] = targets
+    config.stash[USUAL] = usual
     # A killed run, too, stops its servers and removes their data.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -52,19 +64,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    targets = ", ".join(target.name for target in config.stash[TARGETS])
-    looked_for = [f"database, {finding}" for finding in config.stash[FINDINGS]]
-    return [*looked_for, f"testing on: {targets}"]
+    usual, targets = config.stash[USUAL], config.stash[TARGETS]
+    header = [f"database, {finding}" for finding in config.stash[FINDINGS]]
+    header.append(f"testing on: {', '.join(map(str, usual))}")
+    if others := [target.name for target in targets if target not in usual]:
+        header.append(f"and what differs there, on: {', '.join(others)}")
+    return header
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        targets = metafunc.config.stash[TARGETS]
+        is_every = metafunc.definition.get_closest_marker("every_target")
+        targets = metafunc.config.stash[TARGETS if is_every else USUAL]
         storages = [marker.args[0] for marker in metafunc.definition.iter_markers("storage")]
         targets = [target for target in targets if {target.storage} >= set(storages)]
-        if metafunc.definition.get_closest_marker("per_storage"):
-            # What does not depend on the encoding, and takes long.
-            targets = list({target.storage: target for target in targets}.values())
         there: list[Target | ParameterSet] = [*targets] or [_missing(*storages)]
         metafunc.parametrize("target", there, ids=str, indirect=True, scope="session")
     if "finding" in metafunc.fixturenames:

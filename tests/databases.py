@@ -23,7 +23,7 @@ from tests.servers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 GIVEN = "LEDGER_TEST_DATABASE_URL"
 _STOP_JOBS = "SELECT _timescaledb_functions.stop_background_workers()"
@@ -68,7 +68,11 @@ class Finding:
 
 def look_around() -> list[Finding]:
     """Every kind of database that tests can run on. No server is started."""
-    findings = [Finding(kind="embedded", servers=(Embedded(),))]
+    given = (Given(url),) if (url := os.environ.get(GIVEN)) else ()
+    findings = [
+        Finding(kind="given", servers=given, missing=f"{GIVEN} is not set"),
+        Finding(kind="embedded", servers=(Embedded(),)),
+    ]
     installed = tuple(Installed(programs) for programs in installed_with_timescale())
     findings.append(
         Finding(
@@ -81,8 +85,6 @@ def look_around() -> list[Finding]:
     findings.append(
         Finding(kind="docker", servers=docker, missing="no Docker engine answers on this machine")
     )
-    given = (Given(url),) if (url := os.environ.get(GIVEN)) else ()
-    findings.append(Finding(kind="given", servers=given, missing=f"{GIVEN} is not set"))
     has_toolkit = tuple(
         server for finding in findings for server in finding.servers if server.has_toolkit
     )
@@ -108,6 +110,11 @@ def targets_on(servers: Iterable[Server]) -> list[Target]:
     return list(targets.values())
 
 
+def one_of_each_storage(targets: Sequence[Target]) -> list[Target]:
+    """The first there is: on two servers, of two versions, wherever there are two."""
+    return [*{target.storage: target for target in reversed(targets)}.values()][::-1]
+
+
 def _offers(server: Server) -> Iterator[tuple[str, Storage, Percentiles]]:
     # Plain on a server with TimescaleDB too: there the extension is not made in the database.
     yield server.name, Storage.POSTGRES, Percentiles.HISTOGRAM
@@ -128,7 +135,8 @@ class Databases:
     def create(self, server: Server, *, template: str = "template0") -> str:
         """The name of a new database."""
         name = f"ledger_test_{os.getpid()}_{next(_numbers)}"
-        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Of a template that nobody is connected to, its files are all there is to copy.
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         self._made[name] = server
         return name
 

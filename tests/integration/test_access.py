@@ -13,6 +13,8 @@ from tests.books import call, opened
 from tests.databases import Databases, Target
 from tests.roles import Role, Roles, roles_of
 
+pytestmark = pytest.mark.every_target
+
 ALICE, BOB, VICTIM = (UUID(int=number << 64 | 1) for number in (1, 2, 3))
 REQUESTS = {ALICE: 2, BOB: 3, VICTIM: 4}
 VIEWS = ("visible_requests", "visible_metrics_1m", "visible_metrics_1h")

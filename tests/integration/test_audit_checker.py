@@ -339,7 +339,6 @@ def test_the_command_is_the_documented_one() -> None:
     assert f"```sh\n{command()}\n```" in document
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("place", [1, len(RUNS)])
 @pytest.mark.parametrize("column", CELLS)
 def test_a_cell_that_was_changed_is_found_in_its_row(
@@ -360,7 +359,6 @@ def test_a_cell_that_was_changed_is_found_in_its_row(
     assert f"{OTHER_PROJECT}: {len(RUNS)} rows hold" in said.text
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("column", ["intent", "input", "output", "cost_json", "error_message"])
 def test_the_payload_that_was_changed_is_named(chains: Chains, tmp_path: Path, column: str) -> None:
     changed = chains.rewritten(
@@ -370,7 +368,6 @@ def test_the_payload_that_was_changed_is_named(chains: Chains, tmp_path: Path, c
     assert said_of(changed).faults == [f"row 1, run 'plain': {column} is not what was recorded"]
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("column", [*CELLS, "project_id", "sequence"])
 def test_a_cell_of_nonsense_is_a_fault_and_no_error(
     chains: Chains, tmp_path: Path, column: str

@@ -26,8 +26,6 @@ from tests.roles import roles_of
 from tests.sent import Sent, sent_by_reads
 from tests.writers import sql, superuser
 
-pytestmark = pytest.mark.per_storage
-
 RUNS: Final = 28_000
 PAGE: Final = 2
 DEEP: Final = 10_000

@@ -825,7 +825,6 @@ def test_a_writer_may_not_stream(stored: Stored, kind: Kind) -> None:
 
 
 @pytest.mark.storage("postgres")  # what is measured is the client
-@pytest.mark.per_storage
 @pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_rows(database_url: str) -> None:
     few, many = 1_500, 20_000
@@ -850,7 +849,6 @@ def test_memory_does_not_grow_with_rows(database_url: str) -> None:
 
 
 @pytest.mark.storage("postgres")
-@pytest.mark.per_storage
 @pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
 def test_great_payloads_are_fetched_a_few_at_a_time(database_url: str) -> None:
     with audited(database_url) as ledger:

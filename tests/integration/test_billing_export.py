@@ -754,7 +754,6 @@ def test_a_status_reads_no_index_of_another(stored: Stored) -> None:
 
 
 @pytest.mark.storage("postgres")  # what is measured is the client
-@pytest.mark.per_storage
 @pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_rows(database_url: str, tmp_path: Path) -> None:
     with Ledger.connect(database_url) as ledger:

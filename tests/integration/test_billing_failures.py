@@ -29,8 +29,6 @@ from tests.reconciling import FOLD, reconciled
 from tests.recounting import BINNED, FOLDED, assert_sums_are_the_rows, recounted, waiting
 from tests.writers import sql, superuser
 
-pytestmark = pytest.mark.per_storage
-
 DRIVERS: Final = ("psycopg", "psycopg2", "asyncpg", "psycopg_async")
 SENT: Final = 30
 BATCH: Final = 10

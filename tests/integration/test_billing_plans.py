@@ -20,8 +20,6 @@ from tests.plans import Plan, explained, explained_read
 from tests.sent import Sent, sent_by_reads
 from tests.writers import sql, superuser
 
-pytestmark = pytest.mark.per_storage
-
 END = datetime(2026, 11, 10, 12, 34, tzinfo=UTC)
 MONTH = Window(start=END - timedelta(days=30), end=END)
 USER, PROJECT = UUID(int=3), UUID(int=9)

@@ -22,8 +22,6 @@ from tests.alembics import config
 from tests.catalogues import record_requests, refresh, sql, stop_jobs
 from tests.databases import Target
 
-pytestmark = pytest.mark.per_storage
-
 CATEGORY_INDEX = 'ON ledger.llm_requests (category, "timestamp")'
 FUNCTION = (
     "CREATE FUNCTION public.rogue() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"

@@ -82,7 +82,6 @@ UNDONE = {
 """What takes the guards away without a word about them."""
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("table", POLICIES)
 @pytest.mark.parametrize("done", OF_A_TABLE)
 def test_who_is_let_in_or_passed_over_is_reported(
@@ -94,13 +93,11 @@ def test_who_is_let_in_or_passed_over_is_reported(
     expect(changed, database_url, target)
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("drift", OF_THE_LEDGER, ids=str)
 def test_drift_is_reported(drift: Drift, database_url: str, target: Target) -> None:
     expect(drift, database_url, target)
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("done", UNDONE.values(), ids=UNDONE)
 def test_what_undoes_the_guards_is_reported(database_url: str, done: list[str]) -> None:
     for statement in done:
@@ -108,7 +105,6 @@ def test_what_undoes_the_guards_is_reported(database_url: str, done: list[str]) 
     assert errors(database_url) != []
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize("done", ["DROP POLICY {0} ON {1}", "ALTER POLICY {0} ON {1} USING (true)"])
 def test_a_grants_policy_that_was_changed_is_reported(database_url: str, done: str) -> None:
     with roles_of(database_url) as roles:
@@ -121,7 +117,6 @@ def test_a_grants_policy_that_was_changed_is_reported(database_url: str, done: s
         assert errors(database_url) != []
 
 
-@pytest.mark.per_storage
 @pytest.mark.parametrize(
     "done, words",
     [
@@ -148,7 +143,6 @@ def test_every_trigger_that_does_not_fire_as_it_should_is_reported(
         assert f"trigger {trigger} on {table.removeprefix('ledger.')} {words}" in found
 
 
-@pytest.mark.per_storage
 def test_every_routine_that_was_changed_is_reported(database_url: str) -> None:
     routines = sql(
         database_url,

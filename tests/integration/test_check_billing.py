@@ -15,8 +15,6 @@ from tests.ledgers import NOW, books_at
 from tests.roles import roles_of
 from tests.writers import sql, superuser
 
-pytestmark = pytest.mark.per_storage
-
 USAGE = "ledger.token_usage_ledger"
 
 DRIFTS = [

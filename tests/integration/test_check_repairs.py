@@ -15,8 +15,6 @@ from tests.alembics import config
 from tests.catalogues import sql, stop_jobs
 from tests.databases import Target
 
-pytestmark = pytest.mark.per_storage
-
 
 @dataclass(frozen=True, slots=True)
 class Repair:

@@ -22,8 +22,6 @@ from tests.databases import Databases, Target
 from tests.readings import Database
 from tests.roles import PASSWORD, Roles, roles_of
 
-pytestmark = pytest.mark.per_storage
-
 
 @pytest.fixture
 def kind(target: Target) -> dict[str, str]:

@@ -14,6 +14,8 @@ from tests.servers import libpq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.every_target
+
 
 def test_every_kind_of_database_is_here(finding: Finding) -> None:
     if not finding.servers:

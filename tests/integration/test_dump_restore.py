@@ -29,8 +29,6 @@ from tests.roles import Role, roles_of
 from tests.servers import libpq
 from tests.writers import sql
 
-pytestmark = pytest.mark.per_storage
-
 GUIDE = Path(__file__).parents[2] / "docs" / "restore.md"
 
 

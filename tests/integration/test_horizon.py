@@ -21,7 +21,7 @@ from ledger.window import HOUR
 from tests.books import ROLLUPS, SOMEBODY_WAITS, Books, call, opened, sums
 from tests.databases import Target
 
-pytestmark = pytest.mark.storage("postgres")
+pytestmark = [pytest.mark.storage("postgres"), pytest.mark.every_target]
 
 DAY = timedelta(days=1)
 KEEP = 20 * DAY

@@ -14,6 +14,8 @@ from ledger.window import HOUR, floor
 from tests.books import ROLLUPS, Books, call, calls, opened, sums
 from tests.databases import Target
 
+pytestmark = pytest.mark.every_target
+
 AGES = [
     timedelta(hours=1),
     timedelta(days=13),

@@ -30,6 +30,8 @@ from tests.books import (
 )
 from tests.databases import Target
 
+pytestmark = pytest.mark.every_target
+
 DAY = timedelta(days=1)
 SOON = timedelta(milliseconds=20)
 

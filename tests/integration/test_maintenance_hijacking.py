@@ -21,6 +21,8 @@ from tests.roles import Role, Roles, roles_of
 from tests.servers import libpq
 from tests.traps import HOSTILE_PATH, set_traps, sprung, step_among_them
 
+pytestmark = pytest.mark.every_target
+
 DAY = timedelta(days=1)
 
 

@@ -24,8 +24,6 @@ from tests.books import PATIENCE_SECONDS, ROLLUPS, SOMEBODY_WAITS, Books, call, 
 from tests.databases import Databases, Target
 from tests.servers import libpq
 
-pytestmark = pytest.mark.per_storage
-
 DAY = timedelta(days=1)
 
 

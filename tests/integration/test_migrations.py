@@ -26,6 +26,8 @@ from tests.catalogues import (
 from tests.databases import Target
 from tests.ledgers import books_at
 
+pytestmark = pytest.mark.every_target
+
 LEFT_AT_BASE = {
     ("schema", "ledger"),
     ("relation r", "ledger.alembic_version"),

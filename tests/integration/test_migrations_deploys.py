@@ -26,8 +26,6 @@ from tests.catalogues import (
 )
 from tests.databases import Databases, Target
 
-pytestmark = pytest.mark.per_storage
-
 DEPLOY = """
 import sys
 from ledger.ddl.migrate import upgrade

@@ -21,6 +21,8 @@ from tests.catalogues import snapshot, sql, stop_jobs
 from tests.databases import Target
 from tests.servers import libpq
 
+pytestmark = pytest.mark.every_target
+
 
 def psql_program() -> str:
     beside = Path(str(distribution(PACKAGE).locate_file(""))) / BINARIES / "psql"

@@ -13,6 +13,8 @@ from ledger.settings import Percentiles, Storage
 from tests.catalogues import snapshot, sql, stop_jobs
 from tests.databases import Target
 
+pytestmark = pytest.mark.every_target
+
 RECORDED = "SELECT storage, percentiles FROM ledger.installation"
 
 

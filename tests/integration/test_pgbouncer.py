@@ -26,8 +26,6 @@ from tests.reconciling import DEARER, WINDOW
 from tests.servers import libpq
 from tests.writers import KINDS, Kind, stop_jobs
 
-pytestmark = pytest.mark.per_storage
-
 
 @pytest.fixture
 def bouncer(database_url: str) -> Iterator[URL]:

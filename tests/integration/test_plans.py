@@ -17,6 +17,8 @@ from tests.plans import Plan, explained, explained_read
 from tests.roles import roles_of
 from tests.sent import sent_by_reads
 
+pytestmark = pytest.mark.every_target
+
 USERS = 200
 USER = UUID(int=7)
 DAYS = 8

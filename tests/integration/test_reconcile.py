@@ -16,6 +16,8 @@ from ledger.window import HOUR, floor
 from tests.books import OTHER_USER, ROLLUPS, USER, Books, call, calls, opened
 from tests.databases import Target
 
+pytestmark = pytest.mark.every_target
+
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 

@@ -13,6 +13,8 @@ from tests.books import ROLLUPS, Books, call, opened, sums
 from tests.catalogues import sql, stop_jobs
 from tests.databases import Target
 
+pytestmark = pytest.mark.every_target
+
 DAY = timedelta(days=1)
 KEPT = {"raw": 120 * DAY, "1m": 150 * DAY, "1h": 800 * DAY}
 

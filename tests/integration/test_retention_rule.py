@@ -27,6 +27,8 @@ from tests.catalogues import until
 from tests.databases import Databases, Target
 from tests.roles import roles_of
 
+pytestmark = pytest.mark.every_target
+
 DAY = timedelta(days=1)
 DEFAULTS = {"raw": 90 * DAY, "1m": 90 * DAY, "1h": 730 * DAY}
 

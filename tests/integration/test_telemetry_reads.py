@@ -27,6 +27,8 @@ from tests.readings import (
     write,
 )
 
+pytestmark = pytest.mark.every_target
+
 LONGEST_AGO = timedelta(days=9)
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Asia/Kathmandu")
 WIDTHS = (

@@ -38,8 +38,6 @@ from tests.ledgers import NOW, Books, books_at
 from tests.readings import Database
 from tests.roles import PASSWORD, Roles, roles_of
 
-pytestmark = pytest.mark.per_storage
-
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_analytics_schema.py"
 COMMAND = ("verify", "analytics")
 THIRTEEN = {

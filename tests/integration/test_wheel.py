@@ -10,8 +10,6 @@ from zipfile import ZipFile
 
 import pytest
 
-pytestmark = pytest.mark.per_storage
-
 PROJECT = Path(__file__).parents[2]
 COMMAND = "import ledger, ledger.cli.main; print(ledger.__file__); ledger.cli.main.main()"
 

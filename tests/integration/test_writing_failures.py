@@ -377,7 +377,6 @@ def test_memory_does_not_grow_with_the_number_of_records(database_url: str) -> N
 
 
 @pytest.mark.storage("postgres")  # what is measured is the client
-@pytest.mark.per_storage
 @pytest.mark.skipif(not STATUS.exists(), reason="the peak of memory is read from Linux's /proc")
 @pytest.mark.parametrize("kind", RECORDS)
 def test_a_million_records_take_no_more_memory_than_ten_batches(
