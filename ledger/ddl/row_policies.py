@@ -25,19 +25,13 @@ if TYPE_CHECKING:
 
     from ledger.ddl.objects import RowPolicy
 
-_POLICY = text(
-    "SELECT polpermissive, polcmd::text, polroles, pg_get_expr(polqual, polrelid),"
-    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
-    " WHERE polrelid = to_regclass(:table) AND polname = :policy"
-)
-_OTHERS = text(
+_POLICIES = text(
     "SELECT polname, polpermissive, polcmd::text, polroles, pg_get_expr(polqual, polrelid),"
-    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy"
-    " WHERE polrelid = to_regclass(:table) AND polname <> :policy"
+    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = to_regclass(:table)"
 )
 _GRANTED = text(
-    "SELECT DISTINCT role, kind FROM ledger.role_scopes JOIN pg_roles ON rolname = role"
-    " WHERE project_id IS NULL OR :knows_projects ORDER BY 1, 2"
+    "SELECT DISTINCT role, quote_ident(role), kind FROM ledger.role_scopes"
+    " JOIN pg_roles ON rolname = role WHERE project_id IS NULL OR :knows_projects"
 )
 
 
@@ -94,52 +88,24 @@ def _of_everybody(table: str, rule: Rule) -> str:
     return f"CREATE POLICY {rule.policy} ON {table} FOR SELECT USING ({rule.using})"
 
 
+def _of_role(table: str, role: str, quoted: str, kind: str, policy: str) -> str:
+    return f"CREATE POLICY {_name(role, kind)} ON {table} {policy.format(quoted)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PolicyIs:
-    """Everybody's policy is that of the scopes."""
+class _PoliciesAre:
+    """Everybody has the policy of the scopes, roles have those of their grants, and no other."""
 
     table: str
     rule: Rule
 
     def problems(self, connection: Connection) -> Iterator[str]:
-        policy = self.rule.policy
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
-        )
-        connection.exec_driver_sql(_of_everybody(f"pg_temp.{self.table}", self.rule))
-        wanted, found = (
-            connection.execute(
-                _POLICY, {"table": f"{schema}.{self.table}", "policy": policy}
-            ).first()
-            for schema in ("pg_temp", "ledger")
-        )
-        if found is None:
-            yield f"policy {policy} on {self.table} is missing"
-        elif found != wanted:
-            yield f"policy {policy} on {self.table} was changed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _GrantsAre:
-    """Roles have the policies that grants give their kinds, and nobody has another."""
-
-    table: str
-    rule: Rule
-
-    def problems(self, connection: Connection) -> Iterator[str]:
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
-        )
-        asked = {"knows_projects": _knows_projects(self.rule)}
-        for role, kind in connection.execute(_GRANTED, asked).all():
-            if (policy := self._of(role, kind, connection)) is not None:
-                connection.exec_driver_sql(policy, execution_options=AS_IT_IS)
+        for statement in self._wanted(connection):
+            connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
         wanted, found = (
             {
-                row.polname: tuple(row[1:])
-                for row in connection.execute(
-                    _OTHERS, {"table": f"{schema}.{self.table}", "policy": self.rule.policy}
-                )
+                row.polname: tuple(row)
+                for row in connection.execute(_POLICIES, {"table": f"{schema}.{self.table}"})
             }
             for schema in ("pg_temp", "ledger")
         )
@@ -147,15 +113,20 @@ class _GrantsAre:
             if name not in wanted:
                 yield f"{self.table} has a policy that no grant made: {name}"
             elif name not in found:
-                yield f"policy {name} on {self.table} is missing, which a grant made"
+                by_grant = "" if name == self.rule.policy else ", which a grant made"
+                yield f"policy {name} on {self.table} is missing{by_grant}"
             elif wanted[name] != found[name]:
                 yield f"policy {name} on {self.table} was changed"
 
-    def _of(self, role: str, kind: str, connection: Connection) -> str | None:
-        if (policy := self.rule.by_kind.get(kind)) is None:
-            return None
-        quoted = connection.scalar(text("SELECT quote_ident(:role)"), {"role": role})
-        return f"CREATE POLICY {_name(role, kind)} ON pg_temp.{self.table} {policy.format(quoted)}"
+    def _wanted(self, connection: Connection) -> Iterator[str]:
+        """What makes a table beside it that has the policies that this one should have."""
+        beside = f"pg_temp.{self.table}"
+        yield f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
+        yield _of_everybody(beside, self.rule)
+        asked = {"knows_projects": _knows_projects(self.rule)}
+        for role, quoted, kind in connection.execute(_GRANTED, asked).all():
+            if (policy := self.rule.by_kind.get(kind)) is not None:
+                yield _of_role(beside, role, quoted, kind, policy)
 
 
 def drop(target: RowPolicy) -> list[Step]:
@@ -168,19 +139,18 @@ def drop(target: RowPolicy) -> list[Step]:
 
 
 def facts(target: RowPolicy) -> list[Fact]:
-    """It is enabled, and everybody's policy is that of the scopes."""
+    """It is enabled, and shows each role what its scopes say."""
     table, rule = f"to_regclass({literal(f'ledger.{target.name}')})", RULES[target.rule]
     return [
         Holds(
             query=f"SELECT relrowsecurity FROM pg_class WHERE oid = {table}",
             otherwise=f"row level security of {target.name} is off",
         ),
-        _PolicyIs(table=target.name, rule=rule),
         Holds(
             query=f"SELECT NOT relforcerowsecurity FROM pg_class WHERE oid = {table}",
             otherwise=f"row level security of {target.name} is forced on its owner, who appends",
         ),
-        _GrantsAre(table=target.name, rule=rule),
+        _PoliciesAre(table=target.name, rule=rule),
     ]
 
 
@@ -207,7 +177,7 @@ def grant(connection: Connection, target: RowPolicy, role: str, quoted: str, kin
     )
     if not connection.scalar(is_there, {"table": f"ledger.{target.name}", "name": name}):
         connection.exec_driver_sql(
-            f"CREATE POLICY {name} ON ledger.{target.name} {policy.format(quoted)}",
+            _of_role(f"ledger.{target.name}", role, quoted, kind, policy),
             execution_options=AS_IT_IS,
         )
 

@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 
 from ledger.queries.columns import START
-from ledger.queries.execution_windows import RUNS, held, runs
+from ledger.queries.execution_filters import RUNS, restricted
+from ledger.queries.execution_windows import runs
 from ledger.queries.opening import seen
 from ledger.records.execution_costs import Anomaly
 
@@ -82,7 +83,7 @@ def _usual(current: CTE, columns: tuple[str, ...]) -> CTE:
         RUNS.c.agent_id == agents.c.agent_id,
         RUNS.c.created_at >= _HISTORY_START,
         RUNS.c.created_at < START,
-        *held(columns),
+        *restricted(columns),
     )
     values = {measure: cast(RUNS.c[column], Double) for measure, column in _MEASURES.items()}
     medians = (

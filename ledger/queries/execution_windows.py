@@ -9,11 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     CTE,
-    ColumnElement,
     Subquery,
-    Text,
-    Uuid,
-    bindparam,
     func,
     literal_column,
     select,
@@ -21,19 +17,14 @@ from sqlalchemy import (
 )
 
 from ledger.errors import InvalidArgument
-from ledger.models.audit import Execution
 from ledger.queries.columns import END, START
+from ledger.queries.execution_filters import RUNS, WINDOW, restricted
 from ledger.queries.scope import asked_window, named, uuid_of
 from ledger.records.refusal import shown
 from ledger.records.tokens import GREATEST_COUNT
 from ledger.window import Interval, Window
 
-RUNS: Final = Execution.__table__
-
-_HELD: Final[dict[str, ColumnElement[bool]]] = {
-    "project_id": RUNS.c.project_id == bindparam("project_id", type_=Uuid()),
-    "agent_id": RUNS.c.agent_id == bindparam("agent_id", type_=Text()),
-}
+_HELD: Final = ("project_id", "agent_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +64,6 @@ class AskedRuns:
         return {START.key: self.window.start, END.key: self.window.end, **values}
 
 
-def held(columns: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    """That these columns have the values that are bound by their names."""
-    return [_HELD[name] for name in columns]
-
-
 def _agents() -> CTE:
     following = RUNS.alias("following")
     agents = select(func.min(RUNS.c.agent_id).label("agent_id")).cte("agents", recursive=True)
@@ -89,17 +75,15 @@ _AGENTS: Final = _agents()
 """Every agent that has runs, each found by one look into the index that begins with it."""
 
 
-def runs(held_columns: tuple[str, ...], *read: str) -> Subquery:
+def runs(held: tuple[str, ...], *read: str) -> Subquery:
     """The runs of the window in which some columns are held, and what is read of each.
 
     Of a project, or of an agent, they lie together in an index that covers what is summed. Of
     all they do not, as none is by time alone: they are then read agent by agent, which reads
     the window and not the years before it.
     """
-    found = select(*(RUNS.c[name] for name in read)).where(
-        RUNS.c.created_at >= START, RUNS.c.created_at < END, *held(held_columns)
-    )
-    if held_columns:
+    found = select(*(RUNS.c[name] for name in read)).where(*restricted((WINDOW, *held)))
+    if held:
         return found.subquery("runs")
     # Behind an OFFSET, or some planners find another index whose beginning they skip.
     of_agent = found.where(RUNS.c.agent_id == _AGENTS.c.agent_id).offset(literal_column("0"))

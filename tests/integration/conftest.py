@@ -1,4 +1,4 @@
-"""Books that most tests of billing begin with; a module may have others by the same names."""
+"""Ledgers that many tests begin with; a module may have others by the same names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ledgers import Books, books_at
+from ledger import Ledger
+from tests.audits import audited
+from tests.ledgers import Books, books_at, ledger_at
 from tests.writers import KINDS, Kind, stop_jobs
 
 
@@ -15,6 +17,20 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     """Whether the ledger is called or awaited."""
     found: Kind = request.param
     return found
+
+
+@pytest.fixture
+def ledger(filled_url: str, kind: Kind) -> Iterator[Ledger]:
+    """The ledger that the module filled, called and awaited."""
+    with ledger_at(filled_url, kind) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def empty(database_url: str, kind: Kind) -> Iterator[Ledger]:
+    """A ledger that knows users and projects, and of no run."""
+    with audited(database_url, kind=kind) as ledger:
+        yield ledger
 
 
 @pytest.fixture

@@ -170,20 +170,6 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
     databases.drop(name)
 
 
-@pytest.fixture
-def ledger(filled_url: str, kind: Kind) -> Iterator[Ledger]:
-    with ledger_at(filled_url, kind) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def empty(database_url: str, kind: Kind) -> Iterator[Ledger]:
-    """A ledger that knows users and projects, and of no run."""
-    stop_jobs(database_url)
-    with audited(database_url, kind=kind) as ledger:
-        yield ledger
-
-
 def scores(ledger: Ledger, **how: Any) -> dict[tuple[str, str], float | None]:
     found = ledger.audit.anomalies(DAY, **how)
     return {(each.run_id, each.measure): each.score for each in found}

@@ -144,20 +144,6 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
     databases.drop(name)
 
 
-@pytest.fixture
-def ledger(filled_url: str, kind: Kind) -> Iterator[Ledger]:
-    with ledger_at(filled_url, kind) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def empty(database_url: str, kind: Kind) -> Iterator[Ledger]:
-    """A ledger that knows users and projects, and of no run."""
-    stop_jobs(database_url)
-    with audited(database_url, kind=kind) as ledger:
-        yield ledger
-
-
 @pytest.mark.parametrize("held", FILTERS.values(), ids=FILTERS)
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 def test_costs_are_what_the_steps_say(ledger: Ledger, window: Window, held: dict[str, Any]) -> None:

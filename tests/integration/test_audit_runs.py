@@ -19,7 +19,7 @@ from ledger.records.audit import ExecutionRecord
 from ledger.repositories.audit_runs import AsyncRun, Run
 from tests.audits import ALICE, PROJECT, introduce
 from tests.ledgers import PRICE
-from tests.writers import KINDS, Kind, sql
+from tests.writers import Kind, sql
 
 WHO: dict[str, Any] = {
     "project_id": PROJECT,
@@ -31,12 +31,6 @@ WHO: dict[str, Any] = {
 
 class Broken(Exception):
     """What a host's own code raises."""
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
 
 
 @pytest.fixture

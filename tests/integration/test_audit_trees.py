@@ -101,20 +101,6 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
     databases.drop(name)
 
 
-@pytest.fixture
-def ledger(filled_url: str, kind: Kind) -> Iterator[Ledger]:
-    with ledger_at(filled_url, kind) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def empty(database_url: str, kind: Kind) -> Iterator[Ledger]:
-    """A ledger that knows users and projects, and of no run."""
-    stop_jobs(database_url)
-    with audited(database_url, kind=kind) as ledger:
-        yield ledger
-
-
 def found(ledger: Ledger, run_id: str, **how: Any) -> ExecutionTree:
     tree = ledger.audit.execution_tree(run_id, **how)
     assert tree is not None

@@ -20,9 +20,9 @@ from ledger.records.usage import Usage
 from tests import billing_oracle as oracle
 from tests.billing_oracle import Question, Rows
 from tests.databases import Databases, Target
-from tests.ledgers import CORRECT, LONG_AGO, PRICE, ledger_at
+from tests.ledgers import CORRECT, LONG_AGO, PRICE
 from tests.reconciling import FOLD
-from tests.writers import Kind, sql
+from tests.writers import sql
 
 END = datetime(2026, 11, 10, 12, 34, 56, 789_000, tzinfo=UTC)
 DAYS = 70
@@ -85,12 +85,6 @@ def filled_url(databases: Databases, target: Target) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def rows(filled_url: str) -> Rows:
     return oracle.rows_of(filled_url)
-
-
-@pytest.fixture
-def ledger(filled_url: str, kind: Kind) -> Iterator[Ledger]:
-    with ledger_at(filled_url, kind) as ledger:
-        yield ledger
 
 
 def moments() -> st.SearchStrategy[datetime]:
