@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
-from simplejson import JSONEncoder
+from msgspec.json import Encoder
 
 from ledger.records.refusal import refusal
 
@@ -19,14 +19,8 @@ MOST_LEVELS: Final = 100
 MOST_DIGITS: Final = 1_000
 """Before the decimal point, or after it: 1E+100000 is seven characters, and 100 kB once stored."""
 
-# Written by a library since the standard one makes floats of decimals.
-_ENCODER: Final = JSONEncoder(
-    use_decimal=True,
-    allow_nan=False,
-    ensure_ascii=False,
-    encoding=None,  # type: ignore[arg-type]  # bytes are not taken for text
-    separators=(",", ":"),
-)
+# The standard library makes floats of Decimals, and takes thirty times as long.
+_ENCODER: Final = Encoder(decimal_format="number")
 
 
 def json_text(field: str, value: Mapping[str, Json], most_bytes: int = MOST_PAYLOAD_BYTES) -> str:
@@ -48,13 +42,13 @@ def checked(field: str, value: object) -> Any:  # noqa: ANN401 - whatever JSON h
 def encoded(field: str, value: Mapping[str, Json], most_bytes: int = MOST_PAYLOAD_BYTES) -> str:
     """What was checked, as JSON text. Raises InvalidRecord for what is too long."""
     try:
-        text: str = _ENCODER.encode(value)
+        text = _ENCODER.encode(value)
     except ValueError:  # a whole number of more digits than Python writes
         raise refusal(field, value, "holds a number of more digits than Python writes") from None
-    size = len(text.encode())
-    if size > most_bytes:
-        raise refusal(field, value, f"{size:,} bytes as JSON, over the limit of {most_bytes:,}")
-    return text
+    if len(text) > most_bytes:
+        rule = f"{len(text):,} bytes as JSON, over the limit of {most_bytes:,}"
+        raise refusal(field, value, rule)
+    return text.decode()
 
 
 def json_value(text: str) -> Any:  # noqa: ANN401 - whatever it holds
@@ -74,8 +68,10 @@ def _checked(value: object, level: int) -> object:
     """The value in the types that are written as they are, all the way down."""
     if isinstance(value, str):
         return _text(value)
-    if value is None or isinstance(value, int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return int(value)
     if level > MOST_LEVELS:
         raise _Unfit(value, f"nested more than {MOST_LEVELS} levels deep")
     if isinstance(value, Mapping):
@@ -117,6 +113,7 @@ def _key(key: object) -> str:
 
 
 def _text(text: str) -> str:
+    text = str.__str__(text)  # as it is, also where a subclass shows itself otherwise
     if "\0" in text:
         raise _Unfit(text, "holds a NUL character, which PostgreSQL cannot store")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
@@ -125,11 +122,11 @@ def _text(text: str) -> str:
 
 
 def _number(number: float | Decimal) -> float | Decimal:
-    exact = number if isinstance(number, Decimal) else Decimal(repr(number))
+    exact = Decimal(number) if isinstance(number, Decimal) else Decimal(float.__repr__(number))
     exponent = exact.as_tuple().exponent
     if not isinstance(exponent, int):  # a letter, of what is not finite
         raise _Unfit(number, "is not a number that JSON has")
     if exact.adjusted() >= MOST_DIGITS or exponent < -MOST_DIGITS:
         rule = f"more than {MOST_DIGITS:,} digits before or after the decimal point"
         raise _Unfit(number, rule)
-    return number
+    return exact if isinstance(number, Decimal) else float(number)
