@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import event, func, literal, select, text
+from sqlalchemy import Boolean, bindparam, event, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
@@ -28,23 +28,30 @@ FIX: Final = f"PERFORM pg_catalog.set_config('search_path', '{TRUSTED}', true);"
 the clause."""
 
 _CURRENT: Final = text("SELECT pg_catalog.current_setting('search_path')")
-_SET_LOCALLY: Final = text("SELECT pg_catalog.set_config('search_path', :path, true)")
+_SET: Final = text("SELECT pg_catalog.set_config('search_path', :path, :is_local)").bindparams(
+    bindparam("is_local", type_=Boolean())
+)
 
 
 @contextmanager
 def trusted(connection: Connection) -> Iterator[None]:
-    """Read statements by the trusted path, in the caller's transaction, which keeps its own."""
+    """Read statements by the trusted path, in the caller's transaction, which keeps its own.
+
+    In autocommit, where each statement is one, in the session.
+    """
+    is_local = not getattr(connection.connection.dbapi_connection, "autocommit", False)
     before = connection.scalar(_CURRENT)
-    connection.execute(_SET_LOCALLY, {"path": TRUSTED})
+    connection.execute(_SET, {"path": TRUSTED, "is_local": is_local})
     has_failed = False
     try:
         yield
     except DBAPIError:
-        has_failed = True  # nothing goes before the rollback, which takes the setting along
+        # Nothing goes before the rollback, which takes the setting along.
+        has_failed = is_local or connection.invalidated
         raise
     finally:
         if not has_failed:
-            connection.execute(_SET_LOCALLY, {"path": before})
+            connection.execute(_SET, {"path": before, "is_local": is_local})
 
 
 def trust_in_each_transaction(connection: Connection) -> None:

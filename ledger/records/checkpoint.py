@@ -26,6 +26,7 @@ from ledger.records.documents import (
     exact,
     read_document,
 )
+from ledger.records.refusal import shown
 
 _ROW_VERSION: Final = b"\x01"
 _RUN_ID_AT: Final = 81
@@ -179,3 +180,11 @@ class InclusionProof:
     def from_json(cls, text: str) -> Self:
         """The proof of a document, whether it proves or not. Raises InvalidArgument."""
         return read_document(cls, text)
+
+
+def require_checkpoint(checkpoint: object) -> None:
+    """Raise InvalidArgument for what is no checkpoint, such as the text of one."""
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise InvalidArgument(
+            f"checkpoint {shown(checkpoint)} is none; read its text by Checkpoint.from_json"
+        )

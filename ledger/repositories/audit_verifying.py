@@ -30,7 +30,7 @@ class AuditVerifying:
 
     def verify(
         self,
-        project_id: UUID,
+        project_id: UUID | str,
         *,
         checkpoint: Checkpoint | None = None,
         on_progress: Callable[[int], object] | None = None,
@@ -38,14 +38,15 @@ class AuditVerifying:
         """Recompute the chain of a project, and name the first row that is not as it was written.
 
         Checked are the sequence of rows, each row's link to the one before it, its hash, the
-        digest of each payload, that erased payloads have their record, the head, and the sums.
+        digest of each payload, that erased payloads have their record, the head, and the sums
+        of each day, agent and status.
         A tail that was cut off together with its head, and a history that was written anew to
         the end, are found by a ``checkpoint`` taken before that and kept elsewhere.
 
         Rows are read in the database, 20,000 at a time; ``on_progress`` is told how many hold
         so far. Those appended meanwhile are left for the next time. Raises PermissionMissing
-        for a role that does not see every run of the project, InvalidArgument, SchemaNotReady,
-        DatabaseUnavailable.
+        for a role that does not see every run of the project, UnknownReference for a project that
+        the ledger does not know, InvalidArgument, SchemaNotReady, DatabaseUnavailable.
         """
         with self._long_read() as connection:
             return verify(connection, project_id, checkpoint, on_progress)
@@ -105,7 +106,7 @@ class AsyncAuditVerifying:
 
     async def verify(
         self,
-        project_id: UUID,
+        project_id: UUID | str,
         *,
         checkpoint: Checkpoint | None = None,
         on_progress: Callable[[int], object] | None = None,

@@ -74,7 +74,8 @@ _sent = (
     .cte("sent")
     .prefix_with("MATERIALIZED", dialect="postgresql")
 )
-_asked = select(func.array_agg(_sent.c.run_id.distinct()).label("run_ids")).cte("asked")
+# Qualified, or one for text alone that somebody made in another schema would fit better.
+_asked = select(func.pg_catalog.array_agg(_sent.c.run_id.distinct()).label("run_ids")).cte("asked")
 
 
 def _stored_under(run_ids: ColumnElement[Any]) -> Any:  # noqa: ANN401 - SQLAlchemy's table values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,14 +14,15 @@ from sqlalchemy import Connection, Engine, text
 
 from ledger import Ledger
 from ledger.engine import engine
+from ledger.errors import InvalidArgument, UnknownReference
 from ledger.maintenance.audit.checkpoints import checkpoint
 from ledger.maintenance.audit.verify import verify
 from ledger.records.checkpoint import Checkpoint
 from ledger.records.verification import Fault, Verification
-from tests.audits import execution
+from tests.audits import OTHER_PROJECT, PROJECT, audited, execution
 from tests.databases import Databases, Target
 from tests.ledgers import LONG_AGO, ledger_at
-from tests.writers import Kind, stop_jobs
+from tests.writers import Kind, sql, stop_jobs, superuser
 
 RUNS = 9
 """Of each project."""
@@ -213,7 +215,8 @@ def test_a_tail_that_was_cut_off_with_its_head_is_missed_by_the_sums(chains: Cha
     )
 
     assert fault(found).kind == "missing"
-    assert "the sums know 9 runs" in fault(found).detail
+    assert "the sums of" in fault(found).detail
+    assert fault(found).detail.endswith("which its rows do")
 
 
 def test_a_tail_that_was_cut_off_with_head_and_sums_is_missed_by_a_checkpoint(
@@ -225,7 +228,7 @@ def test_a_tail_that_was_cut_off_with_head_and_sums_is_missed_by_a_checkpoint(
         "DELETE FROM ledger.execution_deltas",
         """INSERT INTO ledger.execution_deltas
         SELECT date_trunc('hour', created_at), project_id, agent_id, status, 1,
-          total_cost_cents, total_cost_cents, total_cost_cents, duration_ms, '{1}'
+          total_cost_cents, total_cost_cents, total_cost_cents, duration_ms, '{9}'
         FROM ledger.execution_ledger""",
     )
     assert chains.tampered(*cut).is_intact, "nothing in the database tells it"
@@ -329,7 +332,7 @@ def test_a_row_that_was_replaced_by_one_that_is_right_in_itself_is_found(
 def test_a_history_that_was_written_anew_is_found_by_a_checkpoint(chains: Chains) -> None:
     anew = (
         (
-            f"UPDATE ledger.execution_ledger SET agent_id = 'another'"
+            f"UPDATE ledger.execution_ledger SET run_id = 'another'"
             f" WHERE {of_project('sequence = 7')}"
         ),
         f"{REHASHED} sequence = 7",
@@ -496,4 +499,133 @@ def test_verification_is_called_and_awaited(database_url: str, kind: Kind) -> No
         assert (found.is_intact, found.rows, seen) == (True, 5, [5])
         assert (everything.is_intact, everything.unguarded) == (True, ())
         assert [each.project_id for each in everything.projects] == [project]
-        assert ledger.audit.verify(uuid4()).rows == 0
+        assert ledger.audit.verify(str(project)).is_intact
+
+
+def test_what_cannot_be_verified_is_refused_by_name(chains: Chains) -> None:
+    stranger = uuid4()
+    with pytest.raises(UnknownReference, match=str(stranger)):
+        chains.ledger.audit.verify(stranger)
+    with pytest.raises(InvalidArgument, match="project_id 'one' is not a UUID"):
+        chains.ledger.audit.verify("one")
+    taken: Any = chains.checkpoint().to_json()
+    with pytest.raises(InvalidArgument, match=r"Checkpoint\.from_json"):
+        chains.ledger.audit.verify(chains.project, checkpoint=taken)
+    with pytest.raises(InvalidArgument, match=r"Checkpoint\.from_json"):
+        chains.ledger.audit.verify_all(checkpoint=taken)
+    with pytest.raises(InvalidArgument, match=r"Checkpoint\.from_json"):
+        chains.ledger.audit.inclusion_proof("a run", taken)
+    with pytest.raises(InvalidArgument, match="run_id"):
+        chains.ledger.audit.inclusion_proof("\0", chains.checkpoint())
+
+
+def test_a_project_without_runs_is_intact(database_url: str) -> None:
+    with audited(database_url, execution("first")) as ledger:
+        sql(
+            database_url,
+            f"SELECT ledger.append_executions(ARRAY['{OTHER_PROJECT}']::uuid[], '[]')",
+        )
+
+        assert ledger.audit.verify(OTHER_PROJECT).is_intact
+        assert ledger.audit.verify_all().is_intact
+
+
+def test_a_project_of_which_no_row_and_no_head_is_left_is_missed(database_url: str) -> None:
+    with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
+        connection.execute(
+            """SET session_replication_role = replica;
+            ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL;
+            ALTER TABLE ledger.execution_heads DISABLE TRIGGER ALL;
+            DELETE FROM ledger.execution_ledger;
+            DELETE FROM ledger.execution_heads"""
+        )
+        (found,) = ledger.audit.verify_all().projects
+
+        assert fault(found).kind == "missing"
+
+
+IN_SUMS = {
+    "agent": "{0} SET agent_id = agent_id || ' and others'",
+    "status": "{0} SET status = upper(status)",
+    "day": "{0} SET {1} = {1} - interval '1 day'",
+}
+OF_MEASURES = {
+    "count": "{0} SET executions = executions + 1",
+    "total": "{0} SET total_cost_cents = total_cost_cents + 0.000000000001",
+    "least": "{0} SET least_cost_cents = 0",
+    "greatest": "{0} SET greatest_cost_cents = greatest_cost_cents + 1",
+    "duration": "{0} SET duration_ms = duration_ms - 1",
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(each.format("UPDATE ledger.execution_deltas", "hour") for each in IN_SUMS.values()),
+        *(each.format("UPDATE ledger.execution_deltas") for each in OF_MEASURES.values()),
+        "UPDATE ledger.execution_deltas SET cost_bins[1] = 7",
+        "DELETE FROM ledger.execution_deltas",
+    ],
+)
+def test_sums_that_were_changed_are_found(chains: Chains, change: str) -> None:
+    found = chains.tampered(f"{change} WHERE project_id = {{project}}")
+    assert "the sums of" in fault(found).detail
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(each.format("UPDATE ledger.execution_days", "bucket") for each in IN_SUMS.values()),
+        *(each.format("UPDATE ledger.execution_days") for each in OF_MEASURES.values()),
+        *(each.format("UPDATE ledger.execution_costs", "bucket") for each in IN_SUMS.values()),
+        "UPDATE ledger.execution_costs SET bin = 7",
+        "DELETE FROM ledger.execution_costs",
+    ],
+)
+def test_folded_sums_that_were_changed_are_found(chains: Chains, change: str) -> None:
+    folded = "SELECT ledger.fold_execution_deltas()"
+    found = chains.tampered(folded, f"{change} WHERE project_id = {{project}}", also="")
+    assert "the sums of" in fault(found).detail
+    assert chains.tampered(folded, also="").is_intact
+
+
+def test_an_erasure_of_a_row_that_is_not_there_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        """SET session_replication_role = replica;
+        INSERT INTO ledger.execution_erasures VALUES ({project}, 10, 'a reason', now(), 'me')"""
+    )
+    assert (fault(found).kind, fault(found).sequence) == ("missing", 10)
+
+
+@pytest.mark.parametrize("column", ["hash", "previous_hash", "payload_digests", "id", "user_id"])
+def test_a_value_that_was_taken_away_is_found_where_it_is(chains: Chains, column: str) -> None:
+    found = chains.tampered(
+        f"ALTER TABLE ledger.execution_ledger ALTER COLUMN {column} DROP NOT NULL",
+        f"UPDATE ledger.execution_ledger SET {column} = NULL WHERE {of_project('sequence = 3')}",
+    )
+    assert fault(found).sequence == 3
+
+
+@pytest.mark.parametrize("driver", ["called", "awaited"])
+def test_verifying_calls_nobodys_functions_but_postgresqls(database_url: str, driver: Kind) -> None:
+    sql(
+        database_url,
+        """CREATE FUNCTION public.step(bytea[], bytea) RETURNS bytea[] LANGUAGE plpgsql
+        AS $$ BEGIN RAISE 'sprung'; END $$""",
+    )
+    sql(
+        database_url,
+        "CREATE AGGREGATE public.array_agg(bytea)"
+        " (SFUNC = public.step, STYPE = bytea[], INITCOND = '{}')",
+    )
+    sql(
+        database_url,
+        """CREATE FUNCTION public.to_jsonb(numeric) RETURNS jsonb LANGUAGE plpgsql
+        AS $$ BEGIN RAISE 'sprung'; END $$""",
+    )
+    with audited(database_url, execution("first"), kind=driver) as ledger:
+        taken = ledger.audit.checkpoint()
+
+        assert ledger.audit.verify(PROJECT, checkpoint=taken).is_intact
+        assert ledger.audit.verify_all().is_intact
+        assert ledger.audit.inclusion_proof("first", taken).proves()

@@ -10,10 +10,12 @@ from sqlalchemy import BigInteger, Text, Uuid, bindparam, text
 
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_hashing import encoding_of
+from ledger.ddl.search_path import trusted
 from ledger.errors import InvalidArgument, UnknownReference
 from ledger.maintenance.audit.sight import require_every_run
+from ledger.queries.scope import required
 from ledger.records import merkle
-from ledger.records.checkpoint import Checkpoint, Head, InclusionProof
+from ledger.records.checkpoint import Checkpoint, Head, InclusionProof, require_checkpoint
 from ledger.records.signing import sign
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ WHERE stored.project_id = :project_id AND stored.sequence > :sequence
 
 def checkpoint(connection: Connection, private_key: bytes | None) -> Checkpoint:
     """The heads of all chains at this moment, signed where there is a key."""
-    require_every_run(connection)
-    rows = connection.execute(_TAKEN).all()
+    with trusted(connection):
+        require_every_run(connection)
+        rows = connection.execute(_TAKEN).all()
     taken = Checkpoint.of(
         (
             Head(project_id=row.project_id, sequence=row.sequence, hash=bytes(row.hash))
@@ -58,6 +61,13 @@ def checkpoint(connection: Connection, private_key: bytes | None) -> Checkpoint:
 
 def inclusion_proof(connection: Connection, run_id: str, taken: Checkpoint) -> InclusionProof:
     """That the run was there when the checkpoint was taken."""
+    required(run_id, "run_id")
+    require_checkpoint(taken)
+    with trusted(connection):
+        return _proven(connection, run_id, taken)
+
+
+def _proven(connection: Connection, run_id: str, taken: Checkpoint) -> InclusionProof:
     row = connection.execute(_ROW, {"run_id": run_id}).first()
     if row is None:
         raise UnknownReference(f"run_id {run_id!r}: no such run is recorded")

@@ -25,6 +25,12 @@ ROWS_AT_ONCE: Final = 20_000
 # Of two rows in one place, which somebody has made, always the same one comes first.
 _ORDER: Final = "sequence, hash"
 
+
+def _hash(name: str) -> str:
+    """The column, which a superuser may have let be NULL."""
+    return f"coalesce(stored.{name}, '') AS {name}"
+
+
 _PROJECT: Final = bindparam("project_id", type_=Uuid())
 _SEQUENCE: Final = bindparam("sequence", type_=BigInteger())
 _HASH: Final = bindparam("hash", type_=LargeBinary())
@@ -81,7 +87,7 @@ FROM (
 
 NEXT: Final = text(
     f"""
-SELECT stored.sequence, stored.hash, stored.run_id FROM ledger.{LEDGER} stored
+SELECT stored.sequence, {_hash("hash")}, stored.run_id FROM ledger.{LEDGER} stored
 WHERE stored.project_id = :project_id AND stored.sequence > :after
 ORDER BY {_ORDER} OFFSET :skipped LIMIT 2"""
 ).bindparams(
@@ -94,19 +100,21 @@ ORDER BY {_ORDER} OFFSET :skipped LIMIT 2"""
 ENDS: Final = text(
     f"""
 SELECT head.sequence AS head_sequence, head.hash AS head_hash,
-  last.sequence AS last_sequence, last.hash AS last_hash, last.run_id AS last_run_id
+  last.sequence AS last_sequence, last.run_id AS last_run_id
 FROM (SELECT :project_id AS project_id) AS asked
 LEFT JOIN ledger.{HEADS} head ON head.project_id = asked.project_id
 LEFT JOIN LATERAL (
-  SELECT sequence, hash, run_id FROM ledger.{LEDGER} stored
-  WHERE stored.project_id = asked.project_id ORDER BY sequence DESC LIMIT 1) AS last ON true"""
+  SELECT sequence, run_id FROM ledger.{LEDGER} stored
+  WHERE stored.project_id = asked.project_id AND sequence IS NOT NULL
+  ORDER BY sequence DESC LIMIT 1) AS last ON true"""
 ).bindparams(_PROJECT)
 """Where the head says that the chain ends, and where it does, at one moment."""
 
 AROUND: Final = text(
     f"""
-SELECT stored.sequence, stored.run_id, stored.hash, stored.previous_hash, stored.salt,
-  stored.payload_digests, {digests_of("stored")} AS digests, {hash_of("stored")} AS rehashed,
+SELECT stored.sequence, stored.run_id, {_hash("hash")}, {_hash("previous_hash")}, stored.salt,
+  {_hash("payload_digests")}, {digests_of("stored")} AS digests,
+  coalesce({hash_of("stored")}, '') AS rehashed,
   {_IS_ERASED} AS is_erased, stored.hash_version, erasure.project_id IS NOT NULL AS has_erasure,
   {_TOTALS_HOLD} AS totals_hold
 FROM {_ROWS}
@@ -141,27 +149,24 @@ AT: Final = text(
     " AND sequence = :sequence"
 ).bindparams(_PROJECT, _SEQUENCE)
 
-COUNTED: Final = text(
+ORPHAN: Final = text(
     f"""
-SELECT sums.executions AS of_sums, sums.total_cost_cents AS cents_of_sums,
-  rows.executions AS of_rows, rows.total_cost_cents AS cents_of_rows
-FROM (
-  SELECT coalesce(sum(executions), 0) AS executions,
-    coalesce(sum(total_cost_cents), 0) AS total_cost_cents
-  FROM (
-    SELECT executions, total_cost_cents FROM ledger.{EXECUTION_DAYS}
-    WHERE project_id = :project_id
-    UNION ALL SELECT executions, total_cost_cents FROM ledger.{EXECUTION_DELTAS}
-    WHERE project_id = :project_id) AS every) AS sums,
-(
-  SELECT count(*) AS executions, coalesce(sum(total_cost_cents), 0) AS total_cost_cents
-  FROM ledger.{LEDGER} WHERE project_id = :project_id) AS rows"""
+SELECT sequence FROM ledger.{ERASURES} erasure
+WHERE project_id = :project_id AND NOT EXISTS (
+  SELECT FROM ledger.{LEDGER} stored
+  WHERE stored.project_id = erasure.project_id AND stored.sequence = erasure.sequence)
+ORDER BY sequence LIMIT 1"""
 ).bindparams(_PROJECT)
-"""How many runs the sums know, and what they cost, against the rows, at one moment."""
+"""An erasure that is recorded of a row that is not there."""
+
+IS_KNOWN: Final = text(
+    "SELECT EXISTS (SELECT FROM ledger.projects WHERE id = :project_id)"
+).bindparams(_PROJECT)
 
 PROJECTS: Final = text(
-    f"""
-SELECT project_id FROM ledger.{HEADS} UNION SELECT DISTINCT project_id FROM ledger.{LEDGER}
-ORDER BY 1"""
+    " UNION ".join(
+        f"SELECT project_id FROM ledger.{table} WHERE project_id IS NOT NULL"
+        for table in (HEADS, LEDGER, ERASURES, EXECUTION_DELTAS, EXECUTION_DAYS)
+    )
 )
-"""Those that have a chain, or rows without one."""
+"""Those that have a chain, or rows without one, or of which something else knows runs."""

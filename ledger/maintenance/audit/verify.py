@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from ledger.ddl.compare import differences
 from ledger.ddl.declared import EXECUTION_SUM_TABLES
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_erasing import ERASURES
-from ledger.errors import InvalidArgument
+from ledger.ddl.search_path import trusted
+from ledger.errors import UnknownReference
 from ledger.maintenance.audit.diagnosis import diagnosed
 from ledger.maintenance.audit.sight import require_every_run, require_project, sees_every_run
 from ledger.maintenance.audit.statements import (
     AT,
     CHAIN,
-    COUNTED,
     ENDS,
+    IS_KNOWN,
     NEXT,
+    ORPHAN,
     PROJECTS,
 )
+from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
-from ledger.records.checkpoint import Checkpoint, Head
+from ledger.queries.scope import uuid_of
+from ledger.records.checkpoint import Head, require_checkpoint
 from ledger.records.verification import Fault, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from sqlalchemy import Connection
 
     from ledger.queries.query import AnyRow
+    from ledger.records.checkpoint import Checkpoint
 
 _BEFORE_ALL: Final = -(2**63)
 _GUARDED: Final = frozenset((LEDGER, HEADS, ERASURES, *EXECUTION_SUM_TABLES))
@@ -38,7 +43,7 @@ _GUARDED: Final = frozenset((LEDGER, HEADS, ERASURES, *EXECUTION_SUM_TABLES))
 
 def verify(
     connection: Connection,
-    project_id: UUID,
+    project_id: UUID | str,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[int], object] | None = None,
 ) -> Verification:
@@ -46,8 +51,18 @@ def verify(
 
     Rows that are appended meanwhile are left for the next time.
     """
-    if not isinstance(project_id, UUID):
-        raise InvalidArgument(f"project_id {project_id!r} is not a UUID")
+    project_id = uuid_of(project_id, "project_id")
+    require_checkpoint(checkpoint)
+    with trusted(connection):
+        return _verified(connection, project_id, checkpoint, on_progress)
+
+
+def _verified(
+    connection: Connection,
+    project_id: UUID,
+    checkpoint: Checkpoint | None,
+    on_progress: Callable[[int], object] | None,
+) -> Verification:
     require_project(connection, project_id)
     kept = _kept(checkpoint, project_id)
     ends = connection.execute(ENDS, {"project_id": project_id}).one()
@@ -79,10 +94,17 @@ def verify(
         reached = Head(project_id=project_id, sequence=after, hash=bytes(share.last_hash))
         if on_progress is not None:
             on_progress(rows)
-    fault = fault or _at_the_end(connection, ends, reached) or _against(connection, kept, reached)
+    fault = (
+        fault
+        or _at_the_end(connection, ends, reached)
+        or _against(connection, kept, reached)
+        or _beside(connection, project_id)
+    )
+    if fault is None and rows == 0 and kept is None:
+        _require_known(connection, project_id)
     return Verification(
         project_id=project_id,
-        is_intact=(fault := fault or _against_sums(connection, project_id)) is None,
+        is_intact=fault is None,
         rows=rows,
         erased=erased,
         first_fault=fault,
@@ -96,9 +118,11 @@ def verify_chains(
     on_progress: Callable[[UUID, int], object] | None = None,
 ) -> tuple[Verification, ...]:
     """Whether each chain holds, those that the checkpoint knows too, in the order of projects."""
-    require_every_run(connection)
+    require_checkpoint(checkpoint)
     known = {head.project_id for head in checkpoint.heads} if checkpoint is not None else set()
-    projects = sorted({*connection.execute(PROJECTS).scalars(), *known})
+    with trusted(connection):
+        require_every_run(connection)
+        projects = sorted({*connection.execute(PROJECTS).scalars(), *known})
     return tuple(
         verify(
             connection,
@@ -154,7 +178,7 @@ def _at_the_end(connection: Connection, ends: AnyRow, reached: Head) -> Fault | 
     if reached.sequence < ends.head_sequence:
         detail = f"rows {reached.sequence + 1} to {ends.head_sequence} are gone"
         return Fault(kind="truncated", sequence=reached.sequence + 1, run_id=None, detail=detail)
-    if ends.last_sequence > ends.head_sequence:
+    if ends.last_sequence is not None and ends.last_sequence > ends.head_sequence:
         asked = {"project_id": reached.project_id, "after": ends.head_sequence, "skipped": 0}
         stray = connection.execute(NEXT, asked).all()[0]
         detail = f"the chain ended at row {ends.head_sequence}"
@@ -182,18 +206,17 @@ def _against(connection: Connection, kept: Head | None, reached: Head) -> Fault 
     return Fault(kind="changed", sequence=kept.sequence, run_id=found.run_id, detail=detail)
 
 
-def _against_sums(connection: Connection, project_id: UUID) -> Fault | None:
-    """Where the sums, which are kept apart, know of other runs than the chain."""
+def _beside(connection: Connection, project_id: UUID) -> Fault | None:
+    """Where what is kept beside the chain, and linked by no hash, does not agree with it."""
+    if (sequence := connection.scalar(ORPHAN, {"project_id": project_id})) is not None:
+        detail = f"an erasure of row {sequence} is recorded, and there is no such row"
+        return Fault(kind="missing", sequence=sequence, run_id=None, detail=detail)
     if not sees_every_run(connection):
         return None  # and so none of the sums
-    found = connection.execute(COUNTED, {"project_id": project_id}).one()
-    if (found.of_sums, found.cents_of_sums) == (found.of_rows, found.cents_of_rows):
-        return None
-    detail = (
-        f"the sums know {found.of_sums} runs of {found.cents_of_sums} cents, and the chain has"
-        f" {found.of_rows} of {found.cents_of_rows}"
-    )
-    is_less = found.of_rows < found.of_sums
-    return Fault(
-        kind="missing" if is_less else "changed", sequence=None, run_id=None, detail=detail
-    )
+    return fault_of_sums(connection, project_id)
+
+
+def _require_known(connection: Connection, project_id: UUID) -> None:
+    """Raise UnknownReference for a project that is none, of which nothing could be verified."""
+    if sees_every_run(connection) and not connection.scalar(IS_KNOWN, {"project_id": project_id}):
+        raise UnknownReference(f"project_id {project_id}: the ledger does not know it")

@@ -1,0 +1,98 @@
+"""Verifying the sums that statistics come from: they are kept apart, and linked by no hash."""
+
+# ruff: noqa: S608 - the names are ours, and values are bound
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Uuid, bindparam, text
+
+from ledger.ddl.execution_appending import LEDGER
+from ledger.models.audit_sums import (
+    EXECUTION_COST_BIN,
+    EXECUTION_COSTS,
+    EXECUTION_DAYS,
+    EXECUTION_DELTAS,
+    EXECUTION_SUMS,
+)
+from ledger.records.verification import Fault
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from ledger.queries.query import AnyRow
+
+_MEASURES: Final = tuple(name for name, _, _ in EXECUTION_SUMS)
+_NAMES: Final = ", ".join(_MEASURES)
+_MADE: Final = ", ".join(f"{sql} AS {name}" for name, _, sql in EXECUTION_SUMS)
+_MERGED: Final = ", ".join(
+    f"{kind if (kind := sql.partition('(')[0]) in {'min', 'max'} else 'sum'}({name}) AS {name}"
+    for name, _, sql in EXECUTION_SUMS
+)
+_COUNT_ALONE: Final = ", ".join(["executions", *("NULL" for _ in _MEASURES[1:])])
+_DAY: Final = "date_trunc('day', {0}, 'UTC')"
+# Of a day as a whole: no cost is in it, as 1e15 cents are in bin 720.
+_WHOLE: Final = "32767::smallint"
+
+_DIFFERENCE: Final = text(
+    f"""
+WITH runs AS MATERIALIZED (
+  SELECT {_DAY.format("created_at")} AS day, agent_id, status, {EXECUTION_COST_BIN} AS bin, {_MADE}
+  FROM ledger.{LEDGER} WHERE project_id = :project_id GROUP BY 1, 2, 3, 4),
+waiting AS MATERIALIZED (
+  SELECT {_DAY.format("hour")} AS day, agent_id, status, cost_bins, {_NAMES}
+  FROM ledger.{EXECUTION_DELTAS} WHERE project_id = :project_id),
+of_rows AS (
+  SELECT day, agent_id, status, {_WHOLE} AS bin, {_MERGED} FROM runs GROUP BY 1, 2, 3
+  UNION ALL SELECT day, agent_id, status, bin, {_COUNT_ALONE} FROM runs),
+of_sums AS (
+  SELECT day, agent_id, status, {_WHOLE} AS bin, {_MERGED}
+  FROM (
+    SELECT bucket AS day, agent_id, status, {_NAMES} FROM ledger.{EXECUTION_DAYS}
+    WHERE project_id = :project_id
+    UNION ALL SELECT day, agent_id, status, {_NAMES} FROM waiting) AS every
+  GROUP BY 1, 2, 3
+  UNION ALL SELECT day, agent_id, status, bin, {_COUNT_ALONE}
+  FROM (
+    SELECT day, agent_id, status, bin, sum(executions) AS executions
+    FROM (
+      SELECT bucket AS day, agent_id, status, bin, executions FROM ledger.{EXECUTION_COSTS}
+      WHERE project_id = :project_id
+      UNION ALL SELECT day, agent_id, status, bin, 1 FROM waiting, unnest(cost_bins) AS bin
+    ) AS every GROUP BY 1, 2, 3, 4) AS binned)
+SELECT to_char(day AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, agent_id, status,
+  NULLIF(bin, {_WHOLE}) AS bin, to_jsonb(r) AS of_rows, to_jsonb(s) AS of_sums
+FROM of_rows r FULL JOIN of_sums s USING (day, agent_id, status, bin)
+WHERE ({", ".join(f"r.{name}" for name in _MEASURES)})
+  IS DISTINCT FROM ({", ".join(f"s.{name}" for name in _MEASURES)})
+ORDER BY day, agent_id, status, bin DESC LIMIT 1"""
+).bindparams(bindparam("project_id", type_=Uuid()))
+"""The first day, agent and status of which the sums do not say what the rows do, at one moment."""
+
+
+def fault_of_sums(connection: Connection, project_id: UUID) -> Fault | None:
+    """Where the sums, which are kept apart, know of other runs than the chain."""
+    found = connection.execute(_DIFFERENCE, {"project_id": project_id}).one_or_none()
+    if found is None:
+        return None
+    of_rows, of_sums = found.of_rows or {}, found.of_sums or {}
+    said = ", ".join(
+        f"{name} {of_sums.get(name, 0)} and not {of_rows.get(name, 0)}"
+        for name in _MEASURES
+        if of_sums.get(name) != of_rows.get(name)
+    )
+    is_less = of_rows.get("executions", 0) < of_sums.get("executions", 0)
+    return Fault(
+        kind="missing" if is_less else "changed",
+        sequence=None,
+        run_id=None,
+        detail=f"{_about(found)} say {said}, which its rows do",
+    )
+
+
+def _about(found: AnyRow) -> str:
+    of_bin = "" if found.bin is None else f" in bin {found.bin} of cost"
+    return f"the sums of {found.day} UTC, agent {found.agent_id!r}, {found.status}{of_bin},"
