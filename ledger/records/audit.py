@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
+from ledger.errors import InvalidRecord
 from ledger.records.execution import ExecutionCost, ExecutionStatus, ExecutionTrace
 from ledger.records.payloads import json_value
 from ledger.records.plain import Record, plain
+
+_COLUMNS: Final = {"cost": "cost_json", "trace": "execution_trace_json"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +46,34 @@ class ExecutionRecord(Record):
     """Of this row and of all before it in the chain."""
     is_erased: bool
     """Whether its payloads were erased: of cost and trace only the totals are left."""
+    unread: tuple[str, ...] = ()
+    """Payloads in a form that this version does not know, as somebody appended them by SQL or by
+    a later version: only the totals of cost and trace are given then, and {} of others. The CSV
+    has them as they are."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """The same of a stored row, whose JSON is text."""
-        output = row["output"]
+        unread: list[str] = []
+
+        def read(name: str, form: Callable[..., Any], otherwise: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the form makes
+            text = row[_COLUMNS.get(name, name)]
+            try:
+                return None if text is None else form(**json_value(text))
+            except (InvalidRecord, RecursionError, TypeError, ValueError):
+                unread.append(name)
+                return otherwise()
+
         made: dict[str, Any] = {
-            "input": json_value(row["input"]),
-            "output": None if output is None else json_value(output),
-            "cost": ExecutionCost(**json_value(row["cost_json"])),
-            "trace": ExecutionTrace(**json_value(row["execution_trace_json"])),
+            "input": read("input", dict, dict),
+            "output": read("output", dict, dict),
+            "cost": read(
+                "cost", ExecutionCost, lambda: ExecutionCost(total=row["total_cost_cents"])
+            ),
+            "trace": read(
+                "trace", ExecutionTrace, lambda: ExecutionTrace(duration_ms=row["duration_ms"])
+            ),
+            "unread": tuple(unread),
             "created_at": row["created_at"].astimezone(UTC),
             "recorded_at": row["recorded_at"].astimezone(UTC),
             "hash": bytes(row["hash"]),

@@ -91,6 +91,14 @@ class CostBreakdown(_Part):
     external_requests: Cents | None = None
     penalties: Cents | None = None
 
+    @model_validator(mode="after")
+    def _has_each_part_once(self) -> Self:
+        if others := self.__pydantic_extra__:
+            checked("breakdown", dict.fromkeys(others))
+            for name in others.keys() & _PARTS.keys():
+                raise refusal(f"breakdown.{name}", others[name], f"is there as {_PARTS[name]} too")
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Each part by the name that JSON has for it."""
         parts = ((alias, getattr(self, name)) for name, alias in _PARTS.items())
@@ -189,7 +197,16 @@ class Execution(BaseModel):
     @classmethod
     def of(cls, record: object) -> Self:
         """The execution of a mapping, or the execution itself. Raises InvalidRecord."""
-        return record if isinstance(record, cls) else cls(**as_dict(record))
+        if isinstance(record, cls) and "_payloads" in record.__dict__:
+            return record
+        return cls(**as_dict(record))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same execution, or, with ``update``, another one, validated like any."""
+        if not update:
+            return super().model_copy(deep=deep)
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.of(values | dict(update))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -90,7 +90,7 @@ def _mapping(values: Mapping[Any, object], level: int) -> dict[str, object]:
         try:
             checked[_key(key)] = _checked(value, level)
         except _Unfit as error:
-            error.path.append(f".{key}")
+            error.path.append(f".{str(key).encode(errors='backslashreplace').decode()}")
             raise
     return checked
 

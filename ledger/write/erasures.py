@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Executable, Text, bindparam, column, func, select
@@ -51,4 +52,6 @@ def _steps(run_id: str, reason: str) -> Steps[Erasure]:
     rows = (yield from execute(_ERASE, {"run_id": run_id, "reason": reason})).rows
     if not rows:
         raise UnknownReference(f"run_id {run_id!r}: no such run is recorded")
-    return Erasure(run_id=run_id, **rows[0]._asdict())
+    erased = rows[0]._asdict()
+    erased["erased_at"] = erased["erased_at"].astimezone(UTC)
+    return Erasure(run_id=run_id, **erased)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from ledger import Ledger
 from ledger.engine import engine
@@ -26,7 +28,7 @@ from ledger.errors import (
     UnknownReference,
 )
 from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
-from tests.audits import BOB, OTHER_PROJECT, PROJECT, execution, introduce
+from tests.audits import ALICE, BOB, OTHER_PROJECT, PROJECT, execution, introduce
 from tests.ledgers import ledger_at
 from tests.writers import Kind, sql, stop_jobs
 
@@ -194,6 +196,101 @@ def test_another_run_under_the_same_id_is_a_conflict(
     assert ledger.audit.execution("run") == first
 
 
+def test_a_copy_is_recorded_with_what_was_changed_in_it(ledger: Ledger) -> None:
+    first = Execution(**execution("first"))
+    other = first.model_copy(update={"run_id": "other", "input": {"a": 2}, "cost": 7})
+    for run in (first, other, first.model_copy()):
+        ledger.audit.record_execution(run)
+
+    found = ledger.audit.execution("other")
+    assert found is not None
+    assert found.input == {"a": 2}
+    assert found.total_cost_cents == Decimal(7)
+    with pytest.raises(ConflictingRecord):
+        ledger.audit.record_execution(first.model_copy(update={"cost": 9}))
+    with pytest.raises(InvalidRecord):
+        first.model_copy(update={"cost": -9})
+    with pytest.raises(InvalidRecord):
+        ledger.audit.record_execution(Execution.model_construct(**execution("unchecked")))
+
+
+class Status(StrEnum):
+    FINE = "fine"
+
+
+class Loud(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}!"
+
+
+class Decorated(float):
+    def __repr__(self) -> str:
+        return f"number({super().__repr__()})"
+
+
+def test_values_of_subclasses_are_kept_as_what_they_are(ledger: Ledger) -> None:
+    given = {Loud("key"): [Loud("text"), Decorated(1.5), Status.FINE, Decimal("1.50")]}
+    ledger.audit.record_execution(execution(input=given))
+
+    found = ledger.audit.execution("run")
+    assert found is not None
+    assert json.dumps(found.input, default=str) == '{"key": ["text", "1.5", "fine", "1.50"]}'
+
+
+def test_an_erasure_is_of_a_time_in_utc(database_url: str, kind: Kind) -> None:
+    zone = "ALTER DATABASE {} SET timezone = 'Asia/Kolkata'"
+    sql(database_url, zone.format(make_url(database_url).database))
+    with ledger_at(database_url, kind) as ledger:
+        introduce(ledger)
+        ledger.audit.record_execution(execution())
+
+        assert ledger.audit.erase_payload("run", "a request").erased_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "odd, unread",
+    [
+        ({"cost_json": {"total": 1, "breakdown": {}, "extra": 5}}, ("cost",)),
+        ({"cost_json": {"total": 1, "breakdown": {"x": "abc"}}}, ("cost",)),
+        ({"execution_trace_json": {"duration_ms": 7, "steps": [{"foo": 1}]}}, ("trace",)),
+        ({"execution_trace_json": {"duration_ms": 7, "steps": 5}}, ("trace",)),
+        ({"input": "nested"}, ("input",)),
+    ],
+)
+def test_what_somebody_appended_in_another_form_is_read_all_the_same(
+    ledger: Ledger, database_url: str, odd: dict[str, Any], unread: tuple[str, ...]
+) -> None:
+    row = {
+        "id": "00000000-0000-7000-8000-000000000001",
+        "run_id": "odd",
+        "project_id": str(PROJECT),
+        "user_id": str(ALICE),
+        "agent_id": "an agent",
+        "intent": "Find out why.",
+        "input": {},
+        "cost_json": {"total": 1, "breakdown": {}},
+        "execution_trace_json": {"duration_ms": 7},
+        "status": "completed",
+        "created_at": "1970-01-01T00:00:00Z",
+        **odd,
+    }
+    nested = '{"a":' * 3000 + "1" + "}" * 3000
+    written = json.dumps([row]).replace('"nested"', nested)
+    sql(
+        database_url,
+        f"SELECT ledger.append_executions(ARRAY['{PROJECT}']::uuid[], '{written}')",
+    )
+
+    found = ledger.audit.executions_by_project(PROJECT).executions[0]
+    assert found.unread == unread
+    assert found.cost.total == found.total_cost_cents == Decimal(1)
+    assert found.trace.duration_ms == found.duration_ms == 7
+    assert found.to_dict()["unread"] == list(unread)
+    assert ledger.audit.verify(PROJECT).is_intact
+
+
 def test_a_run_that_was_erased_may_be_sent_again(ledger: Ledger) -> None:
     ledger.audit.record_execution(execution())
     ledger.audit.erase_payload("run", "a request")
@@ -252,6 +349,9 @@ def test_a_batch_is_recorded_in_part(ledger: Ledger) -> None:
         ({"input": {"a": "x" * 1_048_576}}, "over the limit of 1,048,576"),
         ({"input": {"a": Decimal("1E+5000")}}, "1,000 digits"),
         ({"output": {"a": "\ud800"}}, "lone surrogate"),
+        ({"input": {"\ud800": 1}}, "lone surrogate"),
+        ({"cost": {"total": 1, "breakdown": {"a\0b": 1}}}, "NUL"),
+        ({"cost": {"total": 1, "breakdown": {"tool_calls": 1, "toolCalls": 2}}}, "too"),
         ({"cost": -1}, r"cost\.total -1"),
         ({"cost": {"total": 1, "breakdown": {"tokens": -1}}}, r"cost\.breakdown\.tokens -1"),
         ({"cost": 10**12}, "12 digits"),
