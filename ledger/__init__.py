@@ -24,6 +24,7 @@ from ledger.errors import (
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
 from ledger.pricing.payloads import tokens_of
+from ledger.pricing.price import PriceList
 from ledger.pricing.service_tiers import service_tier_of
 from ledger.queries.errors import RawRowsGone, TooManyBuckets
 from ledger.queries.execution_filters import ExecutionFilter
@@ -52,7 +53,7 @@ from ledger.records.execution import (
     ExecutionStep,
     ExecutionTrace,
 )
-from ledger.records.execution_costs import Anomaly, StepCosts, ToolCosts
+from ledger.records.execution_costs import Anomaly, StepCost, StepCosts, ToolCost, ToolCosts
 from ledger.records.execution_statistics import AgentShare, CostStatistics, ExecutionStatistics
 from ledger.records.execution_trees import ExecutionNode, ExecutionTree
 from ledger.records.prices import ModelPrice, Priced, PricedTokens, Unpriced
@@ -75,6 +76,7 @@ from ledger.records.verification import Fault, LedgerVerification, Verification
 from ledger.repositories.async_ledger import AsyncLedger
 from ledger.repositories.audit_runs import AsyncRun, Run
 from ledger.repositories.ledger import Ledger
+from ledger.repositories.running import Step
 from ledger.settings import Percentiles, Settings, Storage
 from ledger.window import Interval, Window
 
@@ -141,6 +143,7 @@ __all__ = [
     "Overview",
     "Percentiles",
     "PermissionMissing",
+    "PriceList",
     "Priced",
     "PricedTokens",
     "ProviderCost",
@@ -153,6 +156,8 @@ __all__ = [
     "SchemaNotReady",
     "Settings",
     "SigningUnavailable",
+    "Step",
+    "StepCost",
     "StepCosts",
     "Storage",
     "StorageMismatch",
@@ -160,6 +165,7 @@ __all__ = [
     "TokenCounts",
     "TooManyBuckets",
     "TooManyRuns",
+    "ToolCost",
     "ToolCosts",
     "Transaction",
     "UnknownPrice",

@@ -8,7 +8,8 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 _ALL_DIGITS: Final = Context(prec=64)
 
@@ -21,6 +22,10 @@ class LedgerError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        # An exception's own calls the class with the message, and some compose it from others.
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class InvalidArgument(LedgerError, ValueError):

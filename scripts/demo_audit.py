@@ -30,28 +30,35 @@ TASKS = {
 
 
 def record(folder: Path) -> None:
-    """Runs of three agents, the last of which wants more than it may spend."""
+    """Runs of three agents, beside those that the folder has."""
     with Ledger.embedded(folder) as ledger:
-        ledger.tenancy.set_tier("pro", "1.5")
-        user = ledger.tenancy.upsert_user(tier="pro", external_id="demo-user")
-        ledger.tenancy.upsert_project("demo", id=PROJECT, external_id="demo-project")
-        for number, (agent, (intent, *steps)) in enumerate(TASKS.items(), 1):
-            run = ledger.audit.execution(
-                f"demo-{number}",
-                project_id=PROJECT,
-                user_id=user,
-                agent_id=agent,
-                intent=intent,
-                budget_cents=20,
-                rates=RATES,
-            )
-            try:
-                with run:
-                    act(run, steps, calls=number)
-            except BudgetExceeded as exceeded:
-                print(f"    {run.record.run_id if run.record else agent}: {exceeded}")
-            else:
-                print(f"    demo-{number}: {intent}, {run.budget.spent_cents} cents")
+        run_agents(ledger)
+
+
+def run_agents(ledger: Ledger) -> None:
+    """Three agents, the last of which wants more than it may spend."""
+    ledger.tenancy.set_tier("pro", "1.5")
+    user = ledger.tenancy.upsert_user(tier="pro", external_id="demo-user")
+    ledger.tenancy.upsert_project("demo", id=PROJECT, external_id="demo-project")
+    before = ledger.audit.project_execution_statistics(PROJECT).total_executions
+    for number, (agent, (intent, *steps)) in enumerate(TASKS.items(), 1):
+        run_id = f"demo-{before + number}"
+        run = ledger.audit.execution(
+            run_id,
+            project_id=PROJECT,
+            user_id=user,
+            agent_id=agent,
+            intent=intent,
+            budget_cents=20,
+            rates=RATES,
+        )
+        try:
+            with run:
+                act(run, steps, calls=number)
+        except BudgetExceeded as exceeded:
+            print(f"    {run_id}: {exceeded}")
+        else:
+            print(f"    {run_id}: {intent}, {run.budget.spent_cents} cents")
 
 
 def act(run: Run, steps: list[str], calls: int) -> None:

@@ -11,10 +11,10 @@ import typer
 from ledger.cli.audit_proofs import checkpoint, make_key, prove, verify
 from ledger.cli.audit_tables import agent_table, project_tables, runs_table
 from ledger.cli.commands import command
-from ledger.cli.console import out, say, say_json
+from ledger.cli.console import hint, out, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING
-from ledger.cli.figures import moment
+from ledger.cli.figures import moment, percent
 from ledger.cli.questions import JSON, Since, Until, window_between
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def agent(
         say_json(found.to_dict())
     else:
         _print(_heading(f"Agent {agent_id}", found.window), [agent_table(found)])
+        if found.count:
+            hint(f"Percentiles are within {percent(found.percentile_error)}; the rest is exact.")
 
 
 def project_runs(

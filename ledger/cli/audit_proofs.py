@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -98,14 +99,19 @@ def make_key(
     public_key: Annotated[Path, typer.Argument(metavar="PUBLIC", help="A new file.")],
 ) -> None:
     """Make a pair of Ed25519 keys that sign checkpoints; the private one is nobody else's."""
-    with explained_failures(is_debugging=False):
+    with explained_failures(is_debugging=False), ExitStack() as undoing:
         private, public = new_key()
         for path, pem, mode in ((private_key, private, 0o600), (public_key, public, 0o644)):
             try:
                 path.touch(mode=mode, exist_ok=False)
+                undoing.callback(path.unlink, missing_ok=True)
                 path.write_bytes(pem)
+            except FileExistsError as error:
+                reason = "it is there already, or named twice; name two new files"
+                raise ExportFailed(str(path), reason) from error
             except OSError as error:
                 raise ExportFailed(str(path), error.strerror or str(error)) from error
+        undoing.pop_all()
     say(f"{private_key} signs checkpoints; {public_key} is for whoever verifies them.")
 
 

@@ -23,7 +23,6 @@ from ledger.records.tokens import GREATEST_COUNT, TokenCounts
 Part: TypeAlias = Literal["tokens", "tool_calls", "external_requests", "penalties"]
 
 _MOST_UNITS: Final = 10 ** (USD_DIGITS + USD_DECIMALS)
-_NO_RATES: Final = BudgetRates()
 
 
 class ExecutionBudget:
@@ -31,12 +30,14 @@ class ExecutionBudget:
 
     What is spent is accounted, beyond the budget too: `is_exceeded` and `require` say when to
     stop. Each accounting is rounded once, half-even, to 12 decimals; sums are exact. One that
-    raises has accounted nothing. Threads and tasks may share a budget.
+    raises has accounted nothing. Threads and tasks may share a budget. None for ``rates`` is
+    `BudgetRates()`.
 
     Here and in each accounting, raises InvalidArgument for an amount of cents that is negative,
     NaN, infinite, no number, or of more than 12 digits before the decimal point, as the total
-    would be with it, and InvalidRecord for a name or reason that is no text of 1 to 255
-    characters.
+    would be with it, for more calls or requests than bigint holds, and for other ``rates`` and
+    ``prices`` than are named here; InvalidRecord for a name or reason that is no text of 1 to
+    255 characters.
     """
 
     def __init__(
@@ -45,17 +46,23 @@ class ExecutionBudget:
         agent_id: str,
         budget_cents: Amount | None,
         *,
-        rates: BudgetRates = _NO_RATES,
+        rates: BudgetRates | None = None,
         prices: PriceList | None = None,
     ) -> None:
         require_text("run_id", run_id)
         require_text("agent_id", agent_id)
+        for name, given, kind in (("rates", rates, BudgetRates), ("prices", prices, PriceList)):
+            if given is not None and not isinstance(given, kind):
+                wanted = kind.__name__
+                raise InvalidArgument(
+                    f"{name} {shown(given)} is neither {wanted} nor None; pass ledger.{wanted}(...)"
+                )
         self.run_id: Final = run_id
         self.agent_id: Final = agent_id
         units = None if budget_cents is None else units_of("budget_cents", budget_cents)
         self.budget_cents: Final = None if units is None else cents_of(units)
         """What may be spent; None for no limit."""
-        self._rates, self._prices = rates, prices
+        self._rates, self._prices = rates or BudgetRates(), prices
         self._lock = Lock()
         self._spent_units = 0
         self._part_units: dict[Part, int] = {}
@@ -89,8 +96,8 @@ class ExecutionBudget:
         self,
         input_tokens: int,
         output_tokens: int,
-        *,
         model: str | None = None,
+        *,
         provider: str | None = None,
         cache_read_tokens: int = 0,
         cache_write_tokens: int = 0,
@@ -108,6 +115,10 @@ class ExecutionBudget:
         a model of several providers and a naive ``at``, and InvalidRecord for counts that
         `TokenCounts` refuses.
         """
+        names = {"model": model, "provider": provider, "service_tier": service_tier}
+        for field, name in names.items():
+            if name is not None:
+                require_text(field, name)
         tokens = TokenCounts(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -127,8 +138,9 @@ class ExecutionBudget:
         if isinstance(units, Unpriced):
             raise UnknownPrice(
                 f"{units.sentence}, and the rates do not cover these tokens; add the price to the"
-                " price list, or give BudgetRates input_cents_per_million and"
-                " output_cents_per_million, and account them again"
+                " price list, which runs read as they begin and at most once a minute, or give"
+                " BudgetRates input_cents_per_million and output_cents_per_million, and account"
+                " them again"
             )
         return self._account("tokens", units, {"input": input_tokens, "output": output_tokens})
 
@@ -193,19 +205,25 @@ class ExecutionBudget:
     def _account(
         self, part: Part, units: int, counts: Mapping[str, int], penalties: Iterable[Penalty] = ()
     ) -> Decimal:
-        with self._lock:
-            # In whole numbers, of which no decimal context rounds the sum.
-            spent = self._spent_units + units
-            if spent < _MOST_UNITS:
-                self._spent_units = spent
-                self._part_units[part] = self._part_units.get(part, 0) + units
-                self._counts.setdefault(part, Counter()).update(counts)
-                self._penalties.extend(penalties)
         cents = cents_of(units)
-        if spent >= _MOST_UNITS:
-            raise InvalidArgument(
-                f"{part} of {cents} cents would bring run {self.run_id!r} to {cents_of(spent)},"
-                f" which has more than {USD_DIGITS} digits before the decimal point; check the"
-                " amount and its unit"
-            )
+        with self._lock:
+            counted = self._counts.setdefault(part, Counter())
+            # In whole numbers, of which no decimal context rounds the sum.
+            spent, count = self._spent_units + units, sum(counts.values(), counted.total())
+            if spent >= _MOST_UNITS:
+                raise InvalidArgument(
+                    f"{part} of {cents} cents would bring run {self.run_id!r} to"
+                    f" {cents_of(spent)}, which has more than {USD_DIGITS} digits before the"
+                    " decimal point; check the amount and its unit"
+                )
+            # Of tokens a run's record has the cost alone.
+            if part != "tokens" and count > GREATEST_COUNT:
+                raise InvalidArgument(
+                    f"{part} of run {self.run_id!r} would be {count}, and at most"
+                    f" {GREATEST_COUNT} can be recorded; check the count"
+                )
+            self._spent_units = spent
+            self._part_units[part] = self._part_units.get(part, 0) + units
+            counted.update(counts)
+            self._penalties.extend(penalties)
         return cents

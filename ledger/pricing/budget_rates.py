@@ -34,8 +34,8 @@ class BudgetRates:
     """What things cost, in US cents, where nothing else says what they cost.
 
     Raises InvalidArgument for a rate that is negative, NaN, infinite or no number, or has more
-    than 12 digits before or after the decimal point, and InvalidRecord for a name that is no
-    text of 1 to 255 characters.
+    than 12 digits before or after the decimal point, and for rates by name that are no mapping;
+    InvalidRecord for a name that is no text of 1 to 255 characters.
     """
 
     input_cents_per_million: Decimal | None
@@ -99,7 +99,8 @@ def token_units(  # noqa: PLR0913 - a call is known by no less
     at: datetime | None,
 ) -> int | Unpriced:
     """What the tokens cost by the price list, or else by the rates, as `units_of` has it."""
-    found = _catalogue_price(tokens, prices, model, provider, service_tier, at)
+    moment = datetime.now(UTC) if at is None else _aware(at)
+    found = _catalogue_price(tokens, prices, model, provider, service_tier, moment)
     if isinstance(found, Priced):
         return units_of("cost_usd", found.cost_usd, _CENTS_PER_USD)
     cents = rates.of_tokens(tokens)
@@ -124,13 +125,22 @@ def cents_of(units: int) -> Decimal:
     return Decimal(plain(unscaled(units)))
 
 
+def _aware(at: object) -> datetime:
+    if not isinstance(at, datetime) or at.utcoffset() is None:
+        raise InvalidArgument(
+            f"at {shown(at)} has no time zone; pass an aware datetime, for example"
+            " datetime.now(UTC)"
+        )
+    return at
+
+
 def _catalogue_price(  # noqa: PLR0913, PLR0917 - a call is known by no less
     tokens: TokenCounts,
     prices: PriceList | None,
     model: str | None,
     provider: str | None,
     service_tier: str,
-    at: datetime | None,
+    at: datetime,
 ) -> Priced | Unpriced:
     if model is None:
         return Unpriced(reason="unknown_model", sentence="no model is named")
@@ -145,10 +155,7 @@ def _catalogue_price(  # noqa: PLR0913, PLR0917 - a call is known by no less
     if prices is None or provider is None:
         sentence = f"there is no price of model {shown(model)}"
         return Unpriced(reason="unknown_model", sentence=sentence)
-    moment = datetime.now(UTC) if at is None else at
-    return prices.price(
-        tokens, provider=provider, model=model, service_tier=service_tier, at=moment
-    )
+    return prices.price(tokens, provider=provider, model=model, service_tier=service_tier, at=at)
 
 
 def _cents(field: str, amount: Amount) -> Decimal:
@@ -188,6 +195,11 @@ def _rate(field: str, amount: Amount) -> Decimal:
 
 
 def _rates(field: str, amounts: Mapping[str, Amount]) -> dict[str, Decimal]:
+    if not isinstance(amounts, Mapping):
+        raise InvalidArgument(
+            f"{field} {shown(amounts)} is not a mapping from names to cents; pass one, such as"
+            " {'search': '0.5'}"
+        )
     rates = {}  # a copy, as what it is made from may change
     for name, amount in amounts.items():
         require_text(f"name in {field}", name)

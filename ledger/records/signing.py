@@ -116,7 +116,7 @@ def _no_key(argument: str, kind: str) -> InvalidArgument:
     # Without the value: it may be a secret, whichever argument it was passed as.
     return InvalidArgument(
         f"{argument} is not an Ed25519 {kind}, in PEM; make a pair with"
-        " ledger.records.signing.new_key(), or with openssl genpkey -algorithm ed25519"
+        " ledger.new_signing_key(), `ledger audit new-key` or openssl genpkey -algorithm ed25519"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.records.checkpoint import Checkpoint, InclusionProof
+from scripts.demo_audit import run_agents
 from tests.audits import PROJECT, execution, introduce
 from tests.commands import Ran, run
 from tests.writers import sql
@@ -122,10 +124,39 @@ def test_wrong_use_is_explained(
 
 
 @pytest.mark.usefixtures("ledger")
+def test_a_run_id_that_is_no_text_is_refused(audit: Callable[..., Ran], tmp_path: Path) -> None:
+    kept = str(tmp_path / "kept.json")
+    assert audit("checkpoint", "--to", kept).exit_code == 0
+
+    # What Python makes of an argument that is not UTF-8.
+    found = audit("prove", "\udcff", "--checkpoint", kept)
+
+    assert found.exit_code == 2
+    assert "run_id '\\udcff' holds a character that no text can" in found.err
+
+
+@pytest.mark.parametrize("public", ["public.pem", "private.pem", "nowhere/public.pem"])
+def test_keys_are_made_both_or_neither(tmp_path: Path, public: str) -> None:
+    private, there = tmp_path / "private.pem", tmp_path / "public.pem"
+    there.write_text("another's")
+
+    said = run("audit", "new-key", str(private), str(tmp_path / public))
+
+    assert said.exit_code == 3
+    assert f"{tmp_path / public} cannot be written" in said.err
+    assert ("name two new files" in said.err) == (public != "nowhere/public.pem")
+    assert list(tmp_path.iterdir()) == [there]
+    assert there.read_text() == "another's"
+    assert run("audit", "new-key", str(private), str(tmp_path / "new.pem")).exit_code == 0
+
+
+@pytest.mark.usefixtures("ledger")
 def test_figures_are_shown_as_tables_and_as_json(audit: Callable[..., Ran]) -> None:
     agent = audit("agent", "backend")
     assert agent.out.startswith("Agent backend, all times\n")
     assert "3.00" in agent.out
+    assert re.fullmatch(r"Percentiles are within \d\.\d\d%; the rest is exact\.\n", agent.err)
+    assert not audit("agent", "nobody").err + audit("agent", "backend", "--json").err
     project = audit("project", str(PROJECT), "--json")
     assert json.loads(project.out)["total_cost_cents"] == "3.25"
     assert "research" in audit("project", str(PROJECT)).out
@@ -143,3 +174,16 @@ def test_a_run_is_erased_and_said_to_be(audit: Callable[..., Ran], ledger: Ledge
     assert found is not None
     assert found.is_erased
     assert "1 run erased" in audit("verify").out
+
+
+@pytest.mark.usefixtures("ledger")
+def test_the_demo_adds_to_the_runs_that_it_finds(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Ledger.connect(database_url) as ledger:
+        for first in (1, 4):
+            run_agents(ledger)
+            said = capsys.readouterr().out.splitlines()
+            ids = [f"demo-{number}" for number in range(first, first + 3)]
+            assert [line.split(":")[0].strip() for line in said] == ids
+            assert all(ledger.audit.execution(run_id) for run_id in ids)

@@ -618,6 +618,7 @@ def test_what_is_no_ed25519_key_is_refused_and_not_shown(private: bytes, public:
     with pytest.raises(InvalidArgument, match="public_key_pem is not an Ed25519") as refused:
         require_signature(checkpoint, public)
     assert "BEGIN" not in str(refused.value)
+    assert "ledger.new_signing_key(), `ledger audit new-key`" in str(refused.value)
 
 
 def test_without_its_extra_signing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

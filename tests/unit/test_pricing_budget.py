@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, dataclass, field, replace
@@ -18,12 +19,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ledger
 from ledger.errors import BudgetExceeded, InvalidArgument, InvalidRecord, LedgerError, UnknownPrice
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
 from ledger.pricing.price import PriceList
 from ledger.records.execution import Execution, ExecutionCost
+from ledger.records.execution_costs import StepCost, ToolCost
 from ledger.records.prices import ModelPrice
+from ledger.repositories.running import Step
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 MILLION = 1_000_000
@@ -195,6 +199,34 @@ def test_rates_stay_what_they_were_and_can_be_replaced() -> None:
     assert replace(rates, tool_call_cents=Decimal(3)).tool_calls_cents == {"search": 1}
 
 
+@pytest.mark.parametrize("rates", [None, [1], 5, "search"])
+def test_rates_by_name_are_a_mapping(rates: Any) -> None:
+    for named in ("tool_calls_cents", "external_requests_cents"):
+        with pytest.raises(InvalidArgument, match=rf"^{named} .* is not a mapping .*; pass one"):
+            BudgetRates(**{named: rates})
+
+
+def test_rates_and_prices_that_are_something_else_are_refused_at_once() -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"^rates \{'search': 1\} .*; pass ledger.BudgetRates"
+    ):
+        budget(rates={"search": 1})
+    with pytest.raises(InvalidArgument, match=r"^prices \[\] .*; pass ledger.PriceList"):
+        budget(prices=[])
+
+
+def test_no_rates_are_as_those_that_are_left_out() -> None:
+    assert budget(rates=None).account_tool_call("search") == 0
+    with pytest.raises(UnknownPrice):
+        budget(rates=None).account_tokens(1, 1)
+
+
+@pytest.mark.parametrize("kind", [PriceList, Step, StepCost, ToolCost])
+def test_what_a_run_is_made_of_and_told_by_is_public(kind: type[object]) -> None:
+    assert getattr(ledger, kind.__name__) is kind
+    assert kind.__name__ in ledger.__all__
+
+
 # --- the price list ---
 
 
@@ -230,11 +262,28 @@ def test_the_price_of_the_moment_counts_and_now_where_none_is_given() -> None:
     assert spent.account_tokens(MILLION, 0, model="gpt-4o") == 500
 
 
-def test_a_moment_without_a_time_zone_is_refused() -> None:
-    spent = priced(model_price())
-    with pytest.raises(InvalidArgument, match="no time zone"):
-        spent.account_tokens(1, 1, model="gpt-4o", at=MARCH.replace(tzinfo=None))
+@pytest.mark.parametrize("at", [MARCH.replace(tzinfo=None), "2026-03-01", 5])
+def test_a_moment_without_a_time_zone_is_refused_with_a_price_or_without(at: Any) -> None:
+    spent = priced(model_price(), rates=RATES)
+    for model in ("gpt-4o", "gpt-9", None):
+        with pytest.raises(InvalidArgument, match=r"^at .* has no time zone; pass an aware"):
+            spent.account_tokens(1, 1, model=model, at=at)
     assert_nothing_accounted(spent)
+
+
+@pytest.mark.parametrize("name", ["", 5, ["gpt-4o"]])
+def test_what_names_no_model_provider_or_service_tier_is_refused(name: Any) -> None:
+    spent = priced(model_price(), rates=RATES)
+    for argument in ("model", "provider", "service_tier"):
+        call = {"model": "gpt-4o", "provider": "openai", argument: name}
+        with pytest.raises(InvalidRecord, match=rf"^{argument} .* not a text of 1 to 255"):
+            spent.account_tokens(1, 1, **call)
+    assert_nothing_accounted(spent)
+
+
+def test_a_model_may_be_named_by_its_place() -> None:
+    spent = priced(model_price())
+    assert spent.account_tokens(MILLION, 0, "gpt-4o") == 200
 
 
 def test_the_provider_may_be_left_out_where_one_alone_has_the_model() -> None:
@@ -288,7 +337,9 @@ def test_tokens_without_a_price_cost_what_the_rates_say(call: dict[str, Any]) ->
 def test_tokens_of_unknown_price_are_never_free(call: dict[str, Any], rates: BudgetRates) -> None:
     named = re.escape(repr(call["model"])) if call else "no model is named"
     for spent in (with_gaps(rates=rates), budget(rates=rates)):
-        with pytest.raises(UnknownPrice, match=f"{named}.*; add the price .*, or give BudgetRates"):
+        with pytest.raises(
+            UnknownPrice, match=f"{named}.*; add .*once a minute, or give BudgetRates"
+        ):
             spent.account_tokens(1, 1, **call)
         assert_nothing_accounted(spent)
 
@@ -423,6 +474,20 @@ def test_a_count_is_a_whole_number_that_bigint_holds(count: Any) -> None:
         with pytest.raises(InvalidRecord, match=r"^reasoning_tokens .*not a whole number"):
             spent.account_tokens(9, 9, model=model, reasoning_tokens=count)
     assert_nothing_accounted(spent)
+
+
+@pytest.mark.parametrize("name", ["maps", "mail"])
+def test_counts_that_no_record_holds_are_refused_and_not_accounted(name: str) -> None:
+    spent = budget(rates=None)
+    spent.account_external_request("maps", BIGINT)
+    spent._counts["tool_calls"] = Counter(search=BIGINT)
+    before, cost = spent.metrics(), spent.cost()
+    with pytest.raises(InvalidArgument, match=rf"^external_requests .* at most {BIGINT} can be"):
+        spent.account_external_request(name)
+    with pytest.raises(InvalidArgument, match=rf"^tool_calls .* at most {BIGINT} can be"):
+        spent.account_tool_call(name)
+    assert (spent.metrics(), spent.cost()) == (before, cost)
+    spent.account_external_request(name, 0)
 
 
 def test_parts_that_are_more_than_their_total_are_refused() -> None:
