@@ -173,6 +173,7 @@ def main() -> int:
             kept = bytes.fromhex(head["hash"])
             chains[head["project_id"]] = Chain(rows_kept=head["sequence"], hash_kept=kept)
     csv.field_size_limit(2**31 - 1)
+    sys.setrecursionlimit(50_000)  # JSON nests deeper in PostgreSQL than Python goes by itself
     with given.file.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, strict=True):
             chain = chains.setdefault(row["project_id"], Chain())
