@@ -43,7 +43,7 @@ TIMESCALE = {
 }
 """Settings of a server with TimescaleDB, whose jobs run when a test asks for them."""
 
-IN_MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+IN_MEMORY, ROOM = Path("/dev/shm"), 8 << 30
 """Where a server's data lies if there is that room, in bytes; in a container there rarely is."""
 
 
