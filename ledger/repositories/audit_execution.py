@@ -49,6 +49,8 @@ class AuditExecution(_Prices):
 
     if TYPE_CHECKING:  # the repository's
 
+        @property
+        def _is_bound(self) -> bool: ...
         def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
         def record_execution(self, execution: Execution | Mapping[str, Any]) -> ExecutionRecord: ...
 
@@ -97,10 +99,14 @@ class AuditExecution(_Prices):
 
         It is recorded when the block ends: completed; failed, with the exception; or aborted,
         with BudgetExceeded. Its cost is what ``run.budget`` was told, at the ledger's prices as
-        they were read within the last minute, or ``prices``, or else the ``rates``.
+        they were read within the last minute, or ``prices``, or else the ``rates``. Bound to a
+        caller's transaction, a run whose block raises is logged whole as well: what undoes the
+        transaction undoes the run.
 
         Raises InvalidArgument where something is missing, and InvalidRecord where what is given
-        could not be recorded, before anything is done.
+        breaks a rule of runs, before anything is done. What only the database can tell is raised
+        at the end of the block: UnknownReference for a user or project that it does not know,
+        ConflictingRecord where the run_id is taken.
         """
         given = {
             "project_id": project_id,
@@ -115,7 +121,12 @@ class AuditExecution(_Prices):
         }
         if all(value is None for value in given.values()):
             return self.fetch(lambda context: execution(context, run_id))
-        return Run(terms_of(run_id, given), self._price_list, self.record_execution)
+        return Run(
+            terms_of(run_id, given),
+            self._price_list,
+            self.record_execution,
+            is_bound=self._is_bound,
+        )
 
     def _price_list(self) -> PriceList | None:
         if (known := self._remembered()) is not None:
@@ -133,6 +144,8 @@ class AsyncAuditExecution(_Prices):
 
     if TYPE_CHECKING:  # the repository's
 
+        @property
+        def _is_bound(self) -> bool: ...
         async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
         async def record_execution(
             self, execution: Execution | Mapping[str, Any]
@@ -187,7 +200,12 @@ class AsyncAuditExecution(_Prices):
         }
         if all(value is None for value in given.values()):
             return self.fetch(lambda context: execution(context, run_id))
-        return AsyncRun(terms_of(run_id, given), self._price_list, self.record_execution)
+        return AsyncRun(
+            terms_of(run_id, given),
+            self._price_list,
+            self.record_execution,
+            is_bound=self._is_bound,
+        )
 
     async def _price_list(self) -> PriceList | None:
         if (known := self._remembered()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Self
 
 from ledger.repositories.running import Running, RunTerms
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 class Run(Running):
     """A run that is recorded when its block ends: completed, failed or aborted.
 
-    Made by ``ledger.audit.execution(...)``. What is raised in the block passes through it:
-    BudgetExceeded, and what stops a program rather than fails (KeyboardInterrupt, SystemExit), are
-    recorded as aborted, other exceptions as failed. Where recording fails, the whole of the run
-    is logged as an error by the logger `ledger.audit`; the failure is raised, unless the block
-    raised something itself.
+    Made by ``ledger.audit.execution(...)``, and entered once. What is raised in the block passes
+    through it: BudgetExceeded, also in a group, and what stops a program rather than fails
+    (KeyboardInterrupt, SystemExit), are recorded as aborted, other exceptions as failed.
+
+    Where recording fails, the whole of the run is logged as an error by the logger
+    `ledger.audit`, as JSON that ``record_execution`` takes; the failure is raised, unless the
+    block raised something itself. Bound to a caller's transaction, a run whose block raises is
+    logged as well as recorded: what was raised may undo the transaction, and the run with it.
     """
 
     def __init__(
@@ -30,8 +34,10 @@ class Run(Running):
         terms: RunTerms,
         prices: Callable[[], PriceList | None],
         record: Callable[[Mapping[str, Any]], ExecutionRecord],
+        *,
+        is_bound: bool,
     ) -> None:
-        super().__init__(terms)
+        super().__init__(terms, is_bound=is_bound)
         self._prices, self._record = prices, record
 
     def __enter__(self) -> Self:
@@ -45,25 +51,26 @@ class Run(Running):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        ended = self.ended(error)
-        try:
+        with self.recording(error) as ended:
             self.record = self._record(ended)
-        except BaseException as failure:
-            self.not_recorded(ended, failure, error)
-            if error is None or not isinstance(failure, Exception):
-                raise
 
 
 class AsyncRun(Running):
-    """The same, awaited; a task that is cancelled has its run recorded as aborted."""
+    """The same, awaited; a task that is cancelled has its run recorded as aborted.
+
+    It is recorded to the end before a cancellation goes on, however often the task is cancelled;
+    not so where it is bound to a caller's transaction, which then cannot be relied on.
+    """
 
     def __init__(
         self,
         terms: RunTerms,
         prices: Callable[[], Awaitable[PriceList | None]],
         record: Callable[[Mapping[str, Any]], Awaitable[ExecutionRecord]],
+        *,
+        is_bound: bool,
     ) -> None:
-        super().__init__(terms)
+        super().__init__(terms, is_bound=is_bound)
         self._prices, self._record = prices, record
 
     async def __aenter__(self) -> Self:
@@ -77,10 +84,22 @@ class AsyncRun(Running):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        ended = self.ended(error)
-        try:
-            self.record = await self._record(ended)
-        except BaseException as failure:
-            self.not_recorded(ended, failure, error)
-            if error is None or not isinstance(failure, Exception):
-                raise
+        with self.recording(error) as ended:
+            if self._is_bound:
+                # An async_scoped_session has another session, and transaction, for another task.
+                self.record = await self._record(ended)
+            else:
+                await self._record_to_the_end(ended)
+
+    async def _record_to_the_end(self, ended: Mapping[str, Any]) -> None:
+        recording = asyncio.ensure_future(self._record(ended))
+        cancelled: asyncio.CancelledError | None = None
+        # Again and again: anyio cancels a task for as long as it goes on.
+        while not recording.done():
+            try:
+                await asyncio.wait([recording])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self.record = recording.result()
+        if cancelled is not None:
+            raise cancelled

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from ledger.errors import BudgetExceeded, InvalidArgument, InvalidRecord, LedgerError
+from ledger.errors import InvalidArgument, LedgerError
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
-from ledger.records.execution import LONGEST_TEXT, Execution, ExecutionStep
-from ledger.records.plain import plain
+from ledger.records.execution import Execution, ExecutionStep
 from ledger.records.rules import require_text
+from ledger.repositories.run_texts import message, status, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,12 +62,14 @@ class Running:
     """What the run came to; set it before the run ends."""
     record: ExecutionRecord | None = None
     """As it was recorded, once the run has ended."""
+    _begun: ExecutionBudget | None = None
 
-    def __init__(self, terms: RunTerms) -> None:
+    def __init__(self, terms: RunTerms, *, is_bound: bool) -> None:
         self.terms = terms
+        self._is_bound = is_bound
         # What cannot be recorded is refused before anything is done.
         Execution(**self._fields(None, cost={"total": 0}, trace={"duration_ms": 0}))
-        self._budget(terms.prices)
+        self._new_budget(terms.prices)
         self._steps: list[ExecutionStep] = []
         self._began = monotonic()
 
@@ -90,22 +91,63 @@ class Running:
         finally:
             taken = {"action": action, "timestamp": timestamp, "duration_ms": _since(began)}
             if error is not None:
-                taken["error"] = _message(error)
+                taken["error"] = message(error)
             self._steps.append(_step(taken, step, error))
 
+    @property
+    def budget(self) -> ExecutionBudget:
+        """What the run may spend, and has. Raises InvalidArgument before the run is entered."""
+        if self._begun is None:
+            raise InvalidArgument(
+                f"run {self.terms.run_id!r} has not begun; enter it by `with`, or `async with`, and"
+                " ask for its budget there"
+            )
+        return self._begun
+
     def begin(self, prices: PriceList | None) -> None:
-        self.budget = self._budget(prices)
-        """What the run may spend, and has."""
+        """Begin to account and to measure. Raises InvalidArgument for a run that has begun."""
+        if self._begun is not None:
+            raise InvalidArgument(
+                f"run {self.terms.run_id!r} has begun before, and is recorded once; enter a new"
+                " `ledger.audit.execution(...)`, with another run_id"
+            )
+        self._begun = self._new_budget(prices)
         self._began = monotonic()
 
-    def _budget(self, prices: PriceList | None) -> ExecutionBudget:
+    def _new_budget(self, prices: PriceList | None) -> ExecutionBudget:
         terms = self.terms
         return ExecutionBudget(
             terms.run_id, terms.agent_id, terms.budget_cents, rates=terms.rates, prices=prices
         )
 
-    def ended(self, error: BaseException | None) -> dict[str, Any]:
-        """The run as it is to be recorded."""
+    @contextmanager
+    def recording(self, error: BaseException | None) -> Iterator[dict[str, Any]]:
+        """The run as it is to be recorded; in the log, too, where it is not, or may not stay so.
+
+        What recording raises passes, unless it would mask ``error``.
+        """
+        ended = self._ended(error)
+        # To record it later by. Now the database's clock says it: a host's may be ahead of that.
+        dated = {**ended, "created_at": datetime.now(UTC)}
+        try:
+            yield ended
+        except BaseException as failure:
+            if self.record is None:
+                self._log(f"could not be recorded ({message(failure)})", dated, error)
+            if error is None or not isinstance(failure, Exception):
+                raise
+        else:
+            if self._is_bound and error is not None:
+                self._log("is lost if what was raised undoes its transaction", dated, error)
+
+    def _log(self, fate: str, run: Mapping[str, Any], error: BaseException | None) -> None:
+        said = f"run {self.terms.run_id!r} {fate}"
+        with suppress(Exception):  # what a host's handlers and filters raise
+            _logger.error("%s; it is: %s", said, whole(run))
+        if error is not None:
+            _note(error, said)
+
+    def _ended(self, error: BaseException | None) -> dict[str, Any]:
         metrics = self.budget.metrics()
         trace = {
             "steps": tuple(self._steps),
@@ -126,24 +168,10 @@ class Running:
             "intent": terms.intent,
             "input": terms.input,
             "output": self.output,
-            "status": _status(error),
-            "error_message": None if error is None else _message(error),
+            "status": status(error),
+            "error_message": None if error is None else message(error),
             **measured,
         }
-
-    def not_recorded(
-        self, ended: Mapping[str, Any], failure: BaseException, error: BaseException | None
-    ) -> None:
-        """Keep the whole of a run that could not be recorded, and mask nobody's exception."""
-        _logger.error(
-            "run %r could not be recorded (%s: %s); it is: %s",
-            self.terms.run_id,
-            type(failure).__name__,
-            failure,
-            json.dumps(_written(ended), ensure_ascii=False, default=repr),
-        )
-        if error is not None:
-            error.add_note(f"The run {self.terms.run_id!r} could not be recorded: {failure}")
 
 
 def terms_of(run_id: str, given: Mapping[str, Any]) -> RunTerms:
@@ -172,32 +200,17 @@ def _step(taken: Mapping[str, Any], step: Step, error: BaseException | None) -> 
             result=step.result,
             details=step.details,
         )
-    except InvalidRecord as refused:
+    except Exception as refused:
         if error is None:
             raise
-        error.add_note(f"What was set of step {taken['action']!r} is not kept: {refused}")
+        _note(error, f"what was set of step {taken['action']!r} is not kept ({message(refused)})")
         return ExecutionStep(**taken)
 
 
-def _status(error: BaseException | None) -> str:
-    if error is None:
-        return "completed"
-    stopped = isinstance(error, BudgetExceeded) or not isinstance(error, Exception)
-    return "aborted" if stopped else "failed"
-
-
-def _message(error: BaseException) -> str:
-    """What an error says, as text that can be stored."""
-    said = str(error) if isinstance(error, BudgetExceeded) else f"{type(error).__name__}: {error}"
-    storable = said.replace("\0", "�").encode("utf-8", "replace").decode()
-    return storable[:LONGEST_TEXT]
+def _note(error: BaseException, said: str) -> None:
+    with suppress(Exception):  # an error that is a frozen dataclass takes no notes
+        error.add_note(said)
 
 
 def _since(began: float) -> int:
     return max(round((monotonic() - began) * 1000), 0)
-
-
-def _written(ended: Mapping[str, Any]) -> dict[str, Any]:
-    trace = {**ended["trace"], "steps": [step.to_json() for step in ended["trace"]["steps"]]}
-    whole = {**ended, "cost": ended["cost"].to_json(), "trace": trace}
-    return {name: plain(value) for name, value in whole.items()}

@@ -5,19 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import UserDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
 
 from ledger import AsyncLedger, Ledger
-from ledger.errors import BudgetExceeded, InvalidArgument, InvalidRecord, UnknownReference
+from ledger.engine import async_engine, engine
+from ledger.errors import (
+    BudgetExceeded,
+    ConflictingRecord,
+    InvalidArgument,
+    InvalidRecord,
+    UnknownReference,
+)
 from ledger.pricing.budget_rates import BudgetRates
+from ledger.pricing.price import PriceList
 from ledger.records.audit import ExecutionRecord
 from ledger.repositories.audit_runs import AsyncRun, Run
-from tests.audits import ALICE, PROJECT, introduce
+from tests.audits import ALICE, PROJECT, STRANGER, introduce
 from tests.ledgers import PRICE
 from tests.writers import Kind, sql
 
@@ -27,10 +40,30 @@ WHO: dict[str, Any] = {
     "agent_id": "backend",
     "intent": "Deploy the service.",
 }
+ASKED = {"run_id": "run", **WHO}
 
 
 class Broken(Exception):
     """What a host's own code raises."""
+
+
+class Speechless(Exception):
+    """What cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Unreadable(UserDict[str, Any]):
+    """A mapping that cannot be read."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """What takes no notes."""
 
 
 @pytest.fixture
@@ -44,7 +77,7 @@ def within(
     url: str, kind: Kind, block: Callable[[Any], object], **given: Any
 ) -> ExecutionRecord | None:
     """Have the block done in a run, called or awaited, and give what was recorded of it."""
-    asked = {"run_id": "run", **WHO, **given}
+    asked = ASKED | given
     if kind == "called":
         with Ledger.connect(url) as ledger:
             run: Run = ledger.audit.execution(**asked)
@@ -60,6 +93,38 @@ def within(
             return run.record
 
     return asyncio.run(awaited())
+
+
+def within_a_transaction(url: str, kind: Kind, block: Callable[[Any], object]) -> None:
+    """Have the block done in a run that is bound to a host's transaction, which ends with it."""
+    if kind == "called":
+        own = engine(url)
+        try:
+            with own.begin() as connection:
+                run: Run = Ledger.bound(connection).audit.execution(**ASKED)
+                with run:
+                    block(run)
+        finally:
+            own.dispose()
+        return
+
+    async def awaited() -> None:
+        own = async_engine(url)
+        try:
+            async with own.begin() as connection:
+                run: AsyncRun = AsyncLedger.bound(connection).audit.execution(**ASKED)
+                async with run:
+                    block(run)
+        finally:
+            await own.dispose()
+
+    asyncio.run(awaited())
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> Any:
+    """The run that was logged whole, to the digit."""
+    (record,) = caplog.records
+    return json.loads(record.getMessage().partition("it is: ")[2], parse_float=Decimal)
 
 
 def recorded(ledger: Ledger, run_id: str = "run") -> ExecutionRecord:
@@ -125,6 +190,35 @@ def test_a_run_over_its_budget_is_recorded_as_aborted(
     assert record.total_cost_cents == 10_000
 
 
+def test_a_run_over_its_budget_in_a_group_is_recorded_as_aborted(
+    ledger: Ledger, database_url: str, kind: Kind
+) -> None:
+    def block(_: Any) -> None:
+        over_budget = BudgetExceeded("run", Decimal(1), Decimal(2))
+        raise ExceptionGroup("tasks", [Broken(), ExceptionGroup("more", [over_budget])])
+
+    with pytest.raises(ExceptionGroup):
+        within(database_url, kind, block)
+
+    assert (recorded(ledger).status, recorded(ledger).error_message) == (
+        "aborted",
+        "Execution aborted: Budget exceeded. Allocated: $0.01, Spent: $0.02",
+    )
+
+
+@pytest.mark.parametrize("other, status", [(KeyboardInterrupt, "aborted"), (Broken, "failed")])
+def test_a_group_is_aborted_where_all_of_it_is(
+    ledger: Ledger, database_url: str, kind: Kind, other: type[BaseException], status: str
+) -> None:
+    def block(_: Any) -> None:
+        raise BaseExceptionGroup("tasks", [asyncio.CancelledError(), other()])
+
+    with pytest.raises(BaseExceptionGroup):
+        within(database_url, kind, block)
+
+    assert recorded(ledger).status == status
+
+
 def test_a_run_that_somebody_stops_is_recorded_as_aborted(
     ledger: Ledger, database_url: str
 ) -> None:
@@ -145,7 +239,7 @@ def test_a_task_that_is_cancelled_has_its_run_recorded(ledger: Ledger, database_
         async with AsyncLedger.connect(database_url) as awaited:
 
             async def agent() -> None:
-                run: AsyncRun = awaited.audit.execution(**{"run_id": "run", **WHO})
+                run: AsyncRun = awaited.audit.execution(**ASKED)
                 async with run:
                     begun.set()
                     await asyncio.Event().wait()
@@ -160,6 +254,54 @@ def test_a_task_that_is_cancelled_has_its_run_recorded(ledger: Ledger, database_
     asyncio.run(cancelled())
 
     assert recorded(ledger).status == "aborted"
+
+
+@pytest.mark.parametrize("ends, status", [(False, "aborted"), (True, "completed")])
+def test_a_task_that_is_cancelled_again_and_again_has_its_run_recorded(
+    ledger: Ledger,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
+    ends: bool,  # noqa: FBT001 - whether the block had, before
+    status: str,
+) -> None:
+    async def cancelled() -> None:
+        async with AsyncLedger.connect(database_url) as awaited:
+
+            async def agent() -> None:
+                run: AsyncRun = awaited.audit.execution(**ASKED)
+                async with run:
+                    begun.set()
+                    if not ends:
+                        await asyncio.Event().wait()
+
+            begun = asyncio.Event()
+            task = asyncio.create_task(agent())
+            await begun.wait()
+            while not task.done():  # as the cancel scopes of anyio do
+                task.cancel()
+                await asyncio.sleep(0)
+            assert task.cancelled()
+
+    asyncio.run(cancelled())
+
+    assert recorded(ledger).status == status
+    assert not caplog.records
+
+
+def test_a_session_of_a_task_records_its_run(ledger: Ledger, database_url: str) -> None:
+    async def scoped() -> None:
+        own = async_engine(database_url)
+        session = async_scoped_session(async_sessionmaker(own), scopefunc=asyncio.current_task)
+        run: AsyncRun = AsyncLedger.bound(session).audit.execution(**ASKED)
+        async with run:
+            pass
+        await session.commit()
+        await session.remove()
+        await own.dispose()
+
+    asyncio.run(scoped())
+
+    assert recorded(ledger).status == "completed"
 
 
 def test_tokens_are_priced_by_the_catalogue(ledger: Ledger, database_url: str, kind: Kind) -> None:
@@ -231,11 +373,10 @@ def test_a_run_that_cannot_be_recorded_is_logged_whole(
     with caplog.at_level(logging.ERROR, "ledger.audit"), pytest.raises(expected) as raised:
         within(database_url, kind, block)
 
-    (logged,) = caplog.records
-    whole = json.loads(logged.getMessage().partition("it is: ")[2])
+    whole = logged(caplog)
     assert (whole["run_id"], whole["output"]) == ("run", {"answer": 42})
     assert whole["status"] == ("failed" if fails else "completed")
-    assert whole["cost"]["total"] == "1.25"
+    assert whole["cost"]["total"] == Decimal("1.25")
     if fails:
         assert "could not be recorded" in raised.value.__notes__[0]
 
@@ -255,6 +396,222 @@ def test_what_is_no_json_does_not_mask_what_was_raised(
     assert len(raised.value.__notes__) == 2
     assert "<object object" in caplog.records[0].getMessage()
     assert ledger.audit.execution("run") is None
+
+
+HOLDING_ITSELF: dict[str, Any] = {}
+HOLDING_ITSELF |= {"itself": HOLDING_ITSELF, "again": HOLDING_ITSELF}
+
+
+@pytest.mark.parametrize(
+    "output, shown",
+    [(HOLDING_ITSELF, "{'again': {'again': "), (Unreadable(answer=42), "{'answer': 42}")],
+    ids=["holding itself", "unreadable"],
+)
+@pytest.mark.usefixtures("ledger")
+def test_an_output_that_cannot_be_written_masks_nothing(
+    database_url: str, kind: Kind, caplog: pytest.LogCaptureFixture, output: object, shown: str
+) -> None:
+    def block(run: Any) -> None:
+        run.output = output
+        raise Broken
+
+    with pytest.raises(Broken):
+        within(database_url, kind, block)
+
+    assert logged(caplog)["output"].startswith(shown)
+
+
+def test_an_error_that_cannot_be_told_is_recorded(
+    ledger: Ledger, database_url: str, kind: Kind
+) -> None:
+    def block(run: Any) -> None:
+        with run.step("search"):
+            raise Speechless
+
+    with pytest.raises(Speechless):
+        within(database_url, kind, block)
+
+    assert recorded(ledger).error_message == "Speechless()"
+    assert recorded(ledger).trace.steps[0].error == "Speechless()"
+
+
+def test_an_error_that_takes_no_notes_is_not_masked(
+    database_url: str, kind: Kind, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def block(run: Any) -> None:
+        run.output = {"answer": object()}
+        raise Frozen
+
+    with pytest.raises(Frozen):
+        within(database_url, kind, block)
+
+    assert logged(caplog)["status"] == "failed"
+    assert ledger.audit.execution("run") is None
+
+
+def test_a_filter_of_logs_that_raises_masks_nothing(
+    ledger: Ledger, database_url: str, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        raise RuntimeError(record)
+
+    def block(run: Any) -> None:
+        run.output = {"answer": object()}
+        raise Broken
+
+    monkeypatch.setattr(logging.getLogger("ledger.audit"), "filters", [refuse])
+    with pytest.raises(Broken) as raised:
+        within(database_url, kind, block)
+
+    assert "could not be recorded" in raised.value.__notes__[0]
+    assert ledger.audit.execution("run") is None
+
+
+@pytest.mark.parametrize("result", [{"\ud800": 1}, Unreadable()], ids=["surrogate", "unreadable"])
+def test_a_step_is_kept_without_what_cannot_be_kept_of_it(
+    ledger: Ledger, database_url: str, kind: Kind, result: object
+) -> None:
+    def block(run: Any) -> None:
+        with run.step("search") as step:
+            step.result = result
+            raise Broken
+
+    with pytest.raises(Broken) as raised:
+        within(database_url, kind, block)
+
+    (step,) = recorded(ledger).trace.steps
+    assert (step.action, step.error, step.result) == ("search", "Broken: ", None)
+    assert "'search' is not kept" in raised.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_is_no_unicode_is_logged(database_url: str, kind: Kind, tmp_path: Path) -> None:
+    def block(run: Any) -> None:
+        run.output = {"\ud800": "käse \ud800"}
+
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    logging.getLogger("ledger.audit").addHandler(handler)
+    with pytest.raises(ValueError, match="surrogate"):
+        within(database_url, kind, block)
+    logging.getLogger("ledger.audit").removeHandler(handler)
+    handler.close()
+
+    _, _, whole = (tmp_path / "log").read_text(encoding="utf-8").partition("it is: ")
+    assert json.loads(whole)["output"] == {"\ud800": "käse \ud800"}
+
+
+def test_a_run_that_was_logged_can_be_recorded_as_it_was(
+    ledger: Ledger, database_url: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = {"n": Decimal("1.50"), "large": Decimal("1E+20"), "f": 0.1, "all": [1, None, "ä"]}
+    ended: list[datetime] = []
+
+    def block(run: Any) -> None:
+        with run.step("search") as step:
+            step.cost_cents = run.budget.account_penalty("0.100000000001")
+            step.result = [Decimal("2.50")]
+        run.output = output
+        sql(database_url, "DELETE FROM ledger.projects")
+        ended.append(datetime.now(UTC))
+
+    with pytest.raises(UnknownReference):
+        within(database_url, kind, block, parent_run_id="parent")
+    introduce(ledger)
+    record = ledger.audit.record_execution(logged(caplog))
+
+    assert record.output is not None
+    assert {name: str(value) for name, value in record.output.items()} == {
+        **{name: str(value) for name, value in output.items()},
+        "large": "100000000000000000000",
+    }
+    assert (record.status, record.parent_run_id) == ("completed", "parent")
+    assert record.total_cost_cents == Decimal("0.100000000001")
+    (step,) = record.trace.steps
+    assert (step.cost_cents, str(step.result[0])) == (record.total_cost_cents, "2.50")
+    assert abs(record.created_at - ended[0]).total_seconds() < 5
+    assert record.created_at < record.recorded_at
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_json_does_not_hold_is_logged_as_text(
+    database_url: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    def block(run: Any) -> None:
+        run.output = {"nan": float("nan"), "infinite": Decimal("Infinity"), "id": PROJECT, 1: {2}}
+
+    with pytest.raises(InvalidRecord):
+        within(database_url, kind, block)
+
+    assert logged(caplog)["output"] == {
+        "nan": "nan",
+        "infinite": "Infinity",
+        "id": str(PROJECT),
+        "1": "{2}",
+    }
+
+
+def test_a_bound_run_that_raises_is_logged_whole(
+    ledger: Ledger, database_url: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    def block(run: Any) -> None:
+        run.output = {"answer": 42}
+        raise Broken("as it was")
+
+    with pytest.raises(Broken) as raised:
+        within_a_transaction(database_url, kind, block)
+
+    assert ledger.audit.execution("run") is None
+    assert "is lost if" in raised.value.__notes__[0]
+    assert ledger.audit.record_execution(logged(caplog)) == recorded(ledger)
+    assert (recorded(ledger).status, recorded(ledger).output) == ("failed", {"answer": 42})
+
+
+def test_a_bound_run_that_ends_well_is_not_logged(
+    ledger: Ledger, database_url: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    within_a_transaction(database_url, kind, lambda _: None)
+
+    assert recorded(ledger).status == "completed"
+    assert not caplog.records
+
+
+def test_a_run_has_a_budget_once_it_is_entered(database_url: str) -> None:
+    with Ledger.connect(database_url) as ledger:
+        run: Run = ledger.audit.execution(**ASKED)
+        with pytest.raises(InvalidArgument, match="enter it"):
+            _ = run.budget
+
+
+def test_a_run_is_entered_once(ledger: Ledger, database_url: str, kind: Kind) -> None:
+    def block(run: Any) -> None:
+        enter = run.__enter__ if kind == "called" else lambda: run.__aenter__().send(None)
+        with pytest.raises(InvalidArgument, match="'run' has begun before"):
+            enter()
+
+    within(database_url, kind, block, prices=PriceList([]))
+
+    assert recorded(ledger).status == "completed"
+
+
+@pytest.mark.parametrize(
+    "given, error",
+    [
+        ({"user_id": STRANGER}, UnknownReference),
+        ({"project_id": STRANGER}, UnknownReference),
+        ({"intent": "Another."}, ConflictingRecord),
+    ],
+)
+@pytest.mark.usefixtures("ledger")
+def test_what_only_the_database_can_tell_is_raised_at_the_end(
+    database_url: str, kind: Kind, given: dict[str, Any], error: type[Exception]
+) -> None:
+    done: list[Any] = []
+    within(database_url, kind, lambda _: None)
+
+    with pytest.raises(error):
+        within(database_url, kind, done.append, **given)
+
+    assert len(done) == 1
 
 
 @pytest.mark.parametrize(
