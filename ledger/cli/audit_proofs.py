@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from ledger.cli.console import busy, printable, say, say_json
+from ledger.cli.console import busy, hint, printable, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING, explained_failures
 from ledger.cli.figures import counted, moment
@@ -155,6 +155,11 @@ def _say(found: LedgerVerification | Verification) -> None:
             _say_project(project)
         for missing in found.unguarded:
             say(f"Unguarded: {printable(missing)}")
+        if found.not_compared:
+            hint(
+                f"{counted(len(found.not_compared), 'guard')} cannot be compared by this role; ask"
+                " the ledger's owner for: ledger db check"
+            )
         if not found.projects:
             say("No runs are recorded.")
     else:

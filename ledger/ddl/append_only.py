@@ -7,7 +7,7 @@ reports.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ledger.ddl.facts import Fact, RoutineIs, TriggerIs
 from ledger.ddl.objects import Routine
@@ -44,6 +44,8 @@ $function$""",
 )
 """For tables that have a guard, who is asked about rows and not about none."""
 
+ROUTINES: Final = (_REFUSE_CHANGE, _REFUSE_NO_CHANGE)
+
 _ALWAYS = "A"
 
 
@@ -77,7 +79,7 @@ def triggers(target: AppendOnly) -> dict[str, str]:
 
 
 def _functions(target: AppendOnly) -> tuple[Routine, ...]:
-    return (_REFUSE_CHANGE,) if target.guard is None else (_REFUSE_CHANGE, _REFUSE_NO_CHANGE)
+    return (_REFUSE_CHANGE,) if target.guard is None else ROUTINES
 
 
 def create(target: AppendOnly) -> list[Step]:

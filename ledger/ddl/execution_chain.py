@@ -25,7 +25,7 @@ _AFTER_AGGREGATE: Final = (
     erasing.ERASE,
     appending.BY_RUN,
 )
-_ROUTINES: Final = (*_BEFORE_AGGREGATE, *_AFTER_AGGREGATE)
+ROUTINES: Final = (*_BEFORE_AGGREGATE, *_AFTER_AGGREGATE)
 
 
 def triggers(target: ExecutionChain) -> dict[str, tuple[str, str]]:
@@ -88,7 +88,7 @@ def drop(target: ExecutionChain) -> list[Step]:
 def facts(target: ExecutionChain) -> list[Fact]:
     """Routines, aggregate and triggers are as they should be."""
     return [
-        *(fact for routine in _ROUTINES for fact in routine_facts(routine)),
+        *(fact for routine in ROUTINES for fact in routine_facts(routine)),
         Holds(
             query=f"SELECT aggtransfn = to_regproc('ledger.{hashing.LINK.name}') AND agginitval"
             " IS NULL AND aggkind = 'n'"

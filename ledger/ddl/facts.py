@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ledger.ddl.objects import Routine
 
 _PLACE_OF_TRIGGER = re.compile(r" ON (\w+\.)?\w+ ")
-_OUR_SCHEMA = re.compile(r"\b(pg_temp(_\d+)?|ledger)\.")
+_PLACE_OF_ROUTINE = re.compile(r"\A(CREATE OR REPLACE \w+ )\w+\.")
 
 
 class Fact(Protocol):
@@ -53,7 +53,7 @@ class RoutineIs:
         wanted = [self._described(connection, routine) for routine in self.accepted]
         if len(rows) > 1:
             yield f"routine {name} is there {len(rows)} times, with different arguments"
-        elif _OUR_SCHEMA.sub("", rows[0]) not in wanted:
+        elif _without_place(rows[0]) not in wanted:
             yield f"routine {name} was changed"
 
     @staticmethod
@@ -61,7 +61,12 @@ class RoutineIs:
         sql = _temporary(create_routine(routine).sql, routine.name)
         connection.exec_driver_sql(sql, execution_options=AS_IT_IS)
         described = connection.execute(_ROUTINE, {"name": routine.name, "schema": None})
-        return _OUR_SCHEMA.sub("", described.scalars().one())
+        return _without_place(described.scalars().one())
+
+
+def _without_place(routine: str) -> str:
+    """The routine's own schema alone: one that its body names is part of what it does."""
+    return _PLACE_OF_ROUTINE.sub(r"\1", routine)
 
 
 _ROUTINE = text(

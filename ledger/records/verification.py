@@ -49,12 +49,20 @@ class LedgerVerification(Record):
     """In the order of their ids."""
     unguarded: tuple[str, ...]
     """What the database lacks of what keeps rows from being changed, in a person's words."""
+    not_compared: tuple[str, ...]
+    """What of it this role cannot tell, as only the ledger's owner can compare it."""
 
     @classmethod
-    def of(cls, projects: tuple[Verification, ...], unguarded: tuple[str, ...]) -> Self:
+    def of(
+        cls,
+        projects: tuple[Verification, ...],
+        unguarded: tuple[str, ...],
+        not_compared: tuple[str, ...],
+    ) -> Self:
         """What chains and guards come to."""
         return cls(
             is_intact=not unguarded and all(project.is_intact for project in projects),
             projects=projects,
             unguarded=unguarded,
+            not_compared=not_compared,
         )

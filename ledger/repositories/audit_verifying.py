@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ledger.maintenance.audit.checkpoints import checkpoint, inclusion_proof
-from ledger.maintenance.audit.verify import unguarded, verify, verify_chains
+from ledger.maintenance.audit.verify import guards, verify, verify_chains
 from ledger.records.verification import LedgerVerification
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class AuditVerifying:
         """Verify all chains, and whether what guards their tables is still in place.
 
         Guards are triggers, row level security, foreign keys and the like, compared with what
-        this version declares, which is for the ledger's owner; another role is told so in
-        `unguarded`. ``on_progress`` is told the project and how many of its rows hold so far.
-        Raises as `verify`.
+        this version declares, which is for the ledger's owner; another role is told in
+        `not_compared` what it cannot tell. ``on_progress`` is told the project and how many of
+        its rows hold so far. Raises as `verify`.
         """
         with self._long_read() as connection:
             found = verify_chains(connection, checkpoint, on_progress)
         with self._transaction() as connection:
-            return LedgerVerification.of(found, unguarded(connection))
+            return LedgerVerification.of(found, *guards(connection))
 
     def checkpoint(self, *, private_key: bytes | None = None) -> Checkpoint:
         """The heads of all chains at this moment, to be kept where this database's owner is not.
@@ -131,7 +131,7 @@ class AsyncAuditVerifying:
         async with self._long_read() as connection:
             found = await connection.run_sync(verify_chains, checkpoint, on_progress)
         async with self._transaction() as connection:
-            return LedgerVerification.of(found, await connection.run_sync(unguarded))
+            return LedgerVerification.of(found, *await connection.run_sync(guards))
 
     async def checkpoint(self, *, private_key: bytes | None = None) -> Checkpoint:
         """The heads of all chains at this moment, to be kept where this database's owner is not.

@@ -22,6 +22,7 @@ from ledger.records.verification import Fault, Verification
 from tests.audits import OTHER_PROJECT, PROJECT, audited, execution
 from tests.databases import Databases, Target
 from tests.ledgers import LONG_AGO, ledger_at
+from tests.roles import roles_of
 from tests.writers import Kind, sql, stop_jobs, superuser
 
 RUNS = 9
@@ -497,9 +498,47 @@ def test_verification_is_called_and_awaited(database_url: str, kind: Kind) -> No
         everything = ledger.audit.verify_all(checkpoint=ledger.audit.checkpoint())
 
         assert (found.is_intact, found.rows, seen) == (True, 5, [5])
-        assert (everything.is_intact, everything.unguarded) == (True, ())
+        assert (everything.is_intact, everything.unguarded, everything.not_compared) == (
+            True,
+            (),
+            (),
+        )
         assert [each.project_id for each in everything.projects] == [project]
         assert ledger.audit.verify(str(project)).is_intact
+
+
+@pytest.mark.parametrize("kind_of_role", ["service", "auditor"])
+def test_who_is_not_the_owner_verifies_rows_and_is_told_what_he_cannot_compare(
+    database_url: str, kind_of_role: str
+) -> None:
+    with audited(database_url, execution("first")), roles_of(database_url) as roles:
+        role = roles.granted(kind_of_role)
+        with Ledger.connect(role.url) as own:
+            found = own.audit.verify_all()
+
+    assert (found.is_intact, found.unguarded) == (True, ())
+    assert found.not_compared
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "ALTER FUNCTION ledger.{routine} OWNER TO {role}",
+        "ALTER SCHEMA ledger OWNER TO {role}",
+    ],
+)
+@pytest.mark.parametrize("routine", ["guard_execution", "append_executions", "sees_all"])
+def test_guards_in_other_hands_are_told(database_url: str, done: str, routine: str) -> None:
+    with audited(database_url) as ledger, roles_of(database_url) as roles:
+        roles.own(done.format(routine=routine, role=roles.create().name))
+        try:
+            found = ledger.audit.verify_all()
+        finally:
+            roles.own("ALTER SCHEMA ledger OWNER TO CURRENT_USER")
+            roles.own(f"ALTER FUNCTION ledger.{routine} OWNER TO CURRENT_USER")
+
+    assert not found.is_intact
+    assert "is owned by" in found.unguarded[0]
 
 
 def test_what_cannot_be_verified_is_refused_by_name(chains: Chains) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import make_url
 
 from ledger.ddl import migrate
 from tests.audits import ALICE, PROJECT, SCOPES, TABLES, audited, execution
@@ -14,6 +15,13 @@ from tests.writers import sql
 LEDGER = "ledger.execution_ledger"
 ROGUE = (
     "CREATE FUNCTION public.rogue() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+)
+PART = (
+    (
+        "CREATE TABLE public.rogue_whole"
+        f" (LIKE {LEDGER} INCLUDING GENERATED) PARTITION BY LIST (status)"
+    ),
+    f"ALTER TABLE public.rogue_whole ATTACH PARTITION {LEDGER} DEFAULT",
 )
 POLICIES = dict(zip(TABLES, ("of_users", "of_projects", "of_projects"), strict=True))
 OF_A_TABLE = {
@@ -62,7 +70,123 @@ OF_THE_LEDGER = [
         "GRANT EXECUTE ON FUNCTION ledger.erase_execution TO PUBLIC",
         reports="routine erase_execution acts as the ledger's owner, and PUBLIC may execute it",
     ),
+    drift(
+        "trigger by the name of one of TimescaleDB",
+        ROGUE,
+        f"CREATE TRIGGER ts_insert_blocker BEFORE INSERT ON {LEDGER} FOR EACH ROW"
+        " EXECUTE FUNCTION public.rogue()",
+        reports="execution_ledger: nobody declared the trigger ts_insert_blocker",
+        alembic_sees=False,
+    ),
+    *(
+        drift(
+            f"{trigger.lower()} that says it is internal",
+            ROGUE,
+            f"CREATE {trigger} rogue AFTER INSERT ON {LEDGER} FOR EACH ROW"
+            " EXECUTE FUNCTION public.rogue()",
+            "UPDATE pg_trigger SET tgisinternal = true WHERE tgname = 'rogue'",
+            reports="execution_ledger: nobody declared the trigger rogue",
+            alembic_sees=False,
+        )
+        for trigger in ("TRIGGER", "CONSTRAINT TRIGGER")
+    ),
+    drift(
+        "keys that nobody enforces and that say they are triggers of somebody",
+        "ALTER TABLE ledger.users DISABLE TRIGGER ALL",
+        "UPDATE pg_trigger SET tgisinternal = false WHERE tgconstraint <> 0",
+        reports="execution_ledger_user_id_fkey is not enforced",
+        alembic_sees=None,
+    ),
+    drift(
+        "part of somebodys table",
+        *PART,
+        reports="execution_ledger: it is a part of public.rogue_whole",
+        alembic_sees=False,
+    ),
+    drift(
+        "trigger of a part",
+        *PART,
+        ROGUE,
+        f"CREATE TRIGGER rogue BEFORE INSERT ON {LEDGER} FOR EACH ROW"
+        " EXECUTE FUNCTION public.rogue()",
+        reports="execution_ledger: nobody declared the trigger rogue",
+        alembic_sees=False,
+    ),
+    drift(
+        "heir of somebodys table",
+        "CREATE TABLE public.rogue_parent (status text)",
+        f"ALTER TABLE {LEDGER} INHERIT public.rogue_parent",
+        reports="execution_ledger: it is a part of public.rogue_parent",
+        alembic_sees=False,
+    ),
+    drift(
+        "triggers that the catalogue denies",
+        f"UPDATE pg_class SET relhastriggers = false WHERE oid = '{LEDGER}'::regclass",
+        reports="execution_ledger: none of its triggers fires",
+        alembic_sees=False,
+    ),
+    drift(
+        "indexes that the catalogue denies",
+        f"UPDATE pg_class SET relhasindex = false WHERE oid = '{LEDGER}'::regclass",
+        reports="execution_ledger: rows are not entered into the index execution_ledger_pkey",
+        alembic_sees=None,
+    ),
+    *(
+        drift(
+            f"index with {state} of false",
+            f"UPDATE pg_index SET {state} = false"
+            " WHERE indexrelid = 'ledger.execution_ledger_pkey'::regclass",
+            reports="execution_ledger: rows are not entered into the index execution_ledger_pkey",
+            alembic_sees=None,
+        )
+        for state in ("indisready", "indislive")
+    ),
+    *(
+        drift(
+            f"{routine.partition(' ')[0].lower()} of somebody",
+            f"CREATE {routine}",
+            reports="rogue: nobody declared this routine",
+            alembic_sees=False,
+        )
+        for routine in (
+            "FUNCTION ledger.rogue() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+            "PROCEDURE ledger.rogue() LANGUAGE sql AS 'SELECT 1'",
+            "AGGREGATE ledger.rogue(integer) (SFUNC = int4pl, STYPE = integer)",
+        )
+    ),
+    drift(
+        "owner of the schema",
+        "ALTER SCHEMA ledger OWNER TO pg_monitor",
+        reports="schema ledger: it is owned by pg_monitor",
+        alembic_sees=False,
+    ),
+    *(
+        drift(
+            f"{privilege} on the schema",
+            f"GRANT {privilege} ON SCHEMA ledger TO {role}",
+            reports=f"schema ledger: {role} may create in it",
+            alembic_sees=False,
+        )
+        for privilege, role in (("CREATE", "PUBLIC"), ("ALL", "pg_monitor"))
+    ),
+    *(
+        drift(
+            f"replays by default of a {whose.partition(' ')[0].lower()}",
+            f"DO $$BEGIN EXECUTE format('ALTER {whose} SET session_replication_role = replica',"
+            " current_database(), current_user); END$$",
+            reports="session_replication_role: it is replica for",
+            alembic_sees=False,
+        )
+        for whose in ("DATABASE %1$I", "ROLE %2$I IN DATABASE %1$I")
+    ),
 ]
+DOCTORED = {
+    "payload_digests": ("convert_to(", "ledger.convert_to("),
+    "guard_execution": ("ledger.execution_erasures", "pg_temp.execution_erasures"),
+    "extend_chain": ("ledger.execution_heads", "pg_temp.execution_heads"),
+    "refuse_change": ("format(", "ledger.format("),
+}
+"""What of a routine is put in the stead of what it names."""
 UNDONE = {
     **{
         f"owner of {table}": [f"ALTER TABLE ledger.{table} OWNER TO pg_monitor"] for table in TABLES
@@ -155,6 +279,30 @@ def test_every_routine_that_was_changed_is_reported(database_url: str) -> None:
     found = "\n".join(errors(database_url))
     for _, name in routines:
         assert f"routine {name} was changed" in found
+
+
+@pytest.mark.parametrize("routine", DOCTORED)
+def test_a_routine_that_names_what_lies_elsewhere_is_reported(
+    database_url: str, routine: str
+) -> None:
+    own, others = DOCTORED[routine]
+    sql(
+        database_url,
+        "CREATE FUNCTION ledger.convert_to(text, name) RETURNS bytea LANGUAGE sql"
+        " AS 'SELECT NULL::bytea'",
+    )
+    asked = f"SELECT pg_get_functiondef('ledger.{routine}'::regproc)"
+    [(definition,)] = sql(database_url, asked)
+    sql(database_url, definition.replace(own, others))
+    assert sql(database_url, asked) != [(definition,)]
+    assert f"routine {routine} was changed" in "\n".join(errors(database_url))
+
+
+def test_a_session_that_replays_is_reported(database_url: str) -> None:
+    options = {"options": "-c session_replication_role=replica"}
+    replaying = make_url(database_url).update_query_dict(options)
+    url = replaying.render_as_string(hide_password=False)
+    assert [found.partition(":")[0] for found in errors(url)] == ["session_replication_role"]
 
 
 def test_check_is_clean_at_first_with_grants_and_after_down_and_up(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ledger.ddl import append_only, execution_chain
 from ledger.ddl.compare import differences
 from ledger.ddl.declared import EXECUTION_SUM_TABLES
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_erasing import ERASURES
+from ledger.ddl.execution_hashing import CHAINED
+from ledger.ddl.scopes import SCOPED_PROJECTS, SCOPED_USERS, SEES_ALL
 from ledger.ddl.search_path import trusted
 from ledger.errors import UnknownReference
 from ledger.maintenance.audit.diagnosis import diagnosed
@@ -24,6 +27,7 @@ from ledger.maintenance.audit.statements import (
 )
 from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
+from ledger.models.audit_sums import EXECUTION_DELTAS
 from ledger.queries.scope import uuid_of
 from ledger.records.checkpoint import Head, require_checkpoint
 from ledger.records.verification import Fault, Verification
@@ -38,7 +42,30 @@ if TYPE_CHECKING:
     from ledger.records.checkpoint import Checkpoint
 
 _BEFORE_ALL: Final = -(2**63)
-_GUARDED: Final = frozenset((LEDGER, HEADS, ERASURES, *EXECUTION_SUM_TABLES))
+_ROUTINES: Final = (
+    *execution_chain.ROUTINES,
+    *append_only.ROUTINES,
+    SCOPED_USERS,
+    SCOPED_PROJECTS,
+    SEES_ALL,
+)
+_GUARDED: Final = frozenset(
+    (
+        LEDGER,
+        HEADS,
+        ERASURES,
+        *EXECUTION_SUM_TABLES,
+        f"append_{EXECUTION_DELTAS}",
+        f"fold_{EXECUTION_DELTAS}",
+        *(routine.name for routine in _ROUTINES),
+        CHAINED,
+        "my_scopes",
+        "my_projects",
+        "schema ledger",
+        "session_replication_role",
+    )
+)
+"""Objects that keep runs as they are, or show them."""
 
 
 def verify(
@@ -134,13 +161,11 @@ def verify_chains(
     )
 
 
-def unguarded(connection: Connection) -> tuple[str, ...]:
-    """What the database lacks of what keeps runs from being changed."""
-    return tuple(
-        str(difference)
-        for difference in differences(connection)
-        if difference.object in _GUARDED and not difference.is_warning
-    )
+def guards(connection: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the database lacks of what keeps runs from being changed, and what cannot be told."""
+    found = [each for each in differences(connection) if each.object in _GUARDED]
+    unguarded = (str(each) for each in found if not (each.is_warning or each.is_unseen))
+    return tuple(unguarded), tuple(str(each) for each in found if each.is_unseen)
 
 
 def _kept(checkpoint: Checkpoint | None, project_id: UUID) -> Head | None:
