@@ -130,6 +130,11 @@ def driver_of(connection: Connection) -> psycopg.Connection[Any]:
     return driver
 
 
+def commits_each_statement(connection: Connection) -> bool:
+    """Whether it is in autocommit, as the driver says: several options can have set it."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
 async def async_driver_of(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
     """The same, of an asynchronous connection."""
     raw = await connection.get_raw_connection()

@@ -196,6 +196,28 @@ def insertion(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+NESTED = "nested deeper than Python recurses"
+
+
+def by_sql(**payloads: object) -> str:
+    """A run of Alice's in PROJECT as append_executions takes it, which nobody validates."""
+    row = {
+        "id": "00000000-0000-7000-8000-000000000001",
+        "run_id": "odd",
+        "project_id": str(PROJECT),
+        "user_id": str(ALICE),
+        "agent_id": "an agent",
+        "intent": "Find out why.",
+        "input": {},
+        "cost_json": {"total": 1, "breakdown": {}},
+        "execution_trace_json": {"duration_ms": 7},
+        "status": "completed",
+        "created_at": "1970-01-01T00:00:00Z",
+        **payloads,
+    }
+    return json.dumps([row]).replace(json.dumps(NESTED), '{"a":' * 3000 + "1" + "}" * 3000)
+
+
 def sqlstate(connection: psycopg.Connection[Any], *statements: str) -> str | None:
     """How these are refused, in a transaction of their own; None where they are not."""
     try:

@@ -14,7 +14,7 @@ from ledger.cli.commands import command
 from ledger.cli.console import hint, out, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING
-from ledger.cli.figures import moment, percent
+from ledger.cli.figures import moment, percentile_bound
 from ledger.cli.questions import JSON, Since, Until, window_between
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def agent(
     else:
         _print(_heading(f"Agent {agent_id}", found.window), [agent_table(found)])
         if found.count:
-            hint(f"Percentiles are within {percent(found.percentile_error)}; the rest is exact.")
+            hint(percentile_bound(found.percentile_error))
 
 
 def project_runs(

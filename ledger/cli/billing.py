@@ -19,7 +19,7 @@ from ledger.cli.billing_tables import (
 from ledger.cli.commands import command
 from ledger.cli.console import canvas, hint, out, say, say_json
 from ledger.cli.database import Database
-from ledger.cli.figures import moment, percent
+from ledger.cli.figures import moment, percentile_bound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +105,7 @@ def distribution(database: Database, question: BillingQuestion) -> None:
         found = ledger.billing.cost_distribution(window, at=at, **question.filters)
     _show(question, found, found.window, found.requests == 0, [distribution_table(found)])
     if found.requests and not question.as_json:
-        hint(f"Percentiles are within {percent(found.percentile_error)}; the rest is exact.")
+        hint(percentile_bound(found.percentile_error))
 
 
 def app() -> typer.Typer:

@@ -37,6 +37,11 @@ def usd(cost: Decimal) -> str:
     return f"{cost:,.4f}"
 
 
+def percentile_bound(error: float) -> str:
+    """How far percentiles of an answer may be off, in a sentence."""
+    return f"Percentiles are within {percent(error)}; the rest is exact."
+
+
 def percent(share: float) -> str:
     """A share of 0 to 1 in percent."""
     return f"{share:.2%}"

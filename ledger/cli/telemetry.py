@@ -12,7 +12,7 @@ from ledger.cli.commands import command
 from ledger.cli.console import canvas, hint, out, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.durations import parsed
-from ledger.cli.figures import heading, percent
+from ledger.cli.figures import heading, percentile_bound
 from ledger.cli.questions import Question
 from ledger.cli.series import drawn
 from ledger.cli.tables import cost_table, error_table, latency_table, overview_table
@@ -142,4 +142,4 @@ def _show(
 
 def _hint_at_percentiles(question: Question, answer: Overview | Answer[Any]) -> None:
     if answer.percentile_error and not question.as_json:
-        hint(f"Percentiles are within {percent(answer.percentile_error)}; the rest is exact.")
+        hint(percentile_bound(answer.percentile_error))

@@ -198,4 +198,5 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
 """In the order in which it is made; the retention is the default, the database holds the wish."""
 
 RUNNING_SUMS: Final = tuple(target for target in DECLARED if isinstance(target, RunningSums))
+(EXECUTION_RUNNING_SUMS,) = (sums for sums in RUNNING_SUMS if sums.table == _EXECUTIONS)
 USAGE_SUMS: Final = tuple(sums for sums in RUNNING_SUMS if sums.table == _USAGE)

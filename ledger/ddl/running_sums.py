@@ -54,8 +54,7 @@ def facts(target: RunningSums) -> list[Fact]:
             for name, made in _tables(target).items()
         ),
         *(fact for policy in _policies(target) for fact in row_policies.facts(policy)),
-        *routine_facts(_append(target)),
-        *routine_facts(_fold(target)),
+        *(fact for routine in routines(target) for fact in routine_facts(routine)),
         # Not ALWAYS: a replica's or a restore's replay brings the deltas, too.
         TriggerIs(table=target.table, name=target.trigger, statement=_trigger(target), enabled="O"),
     ]
@@ -64,6 +63,11 @@ def facts(target: RunningSums) -> list[Fact]:
 def table_names(target: RunningSums) -> list[str]:
     """The deltas, and what they are folded into."""
     return [target.name, *(fold.name for fold in target.folds)]
+
+
+def routines(target: RunningSums) -> tuple[Routine, Routine]:
+    """What appends the deltas, and what folds them."""
+    return _append(target), _fold(target)
 
 
 def _policies(target: RunningSums) -> list[RowPolicy]:

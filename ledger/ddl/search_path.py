@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Boolean, bindparam, event, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
+from ledger.engine import commits_each_statement
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,7 @@ def trusted(connection: Connection) -> Iterator[None]:
 
     In autocommit, where each statement is one, in the session.
     """
-    is_local = not getattr(connection.connection.dbapi_connection, "autocommit", False)
+    is_local = not commits_each_statement(connection)
     before = connection.scalar(_CURRENT)
     connection.execute(_SET, {"path": TRUSTED, "is_local": is_local})
     has_failed = False

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
+from ledger.engine import commits_each_statement
 from ledger.errors import InvalidArgument
 
 Bindable: TypeAlias = "Connection | Session | scoped_session[Session]"
@@ -44,5 +45,4 @@ def _commits_each_statement(connection: Connection) -> bool:
         raise InvalidArgument(
             f"the ledger is on PostgreSQL; it cannot be bound to {connection.dialect.name}"
         )
-    # Asked of the driver: engine, connection and execution options can each have set it.
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+    return commits_each_statement(connection)

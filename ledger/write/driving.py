@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from psycopg import sql
 from psycopg.types.string import BytesBinaryDumper
 
-from ledger.engine import async_driver_of, driver_of
+from ledger.engine import async_driver_of, commits_each_statement, driver_of
 from ledger.errors import InvalidArgument
 from ledger.write.commands import Answer, Atomically, Execute, KnownDays, Load
 from ledger.write.rows import COPY_TYPES, POSITION_TYPE, arrays
@@ -142,7 +142,7 @@ async def _perform_async(command: Command, connection: AsyncConnection) -> objec
 
 def require_transaction(connection: Connection) -> None:
     """Raise InvalidArgument for a caller's connection on which nothing can be undone."""
-    if getattr(connection.connection.dbapi_connection, "autocommit", False):
+    if commits_each_statement(connection):
         raise InvalidArgument(
             "insert_transactions needs a transaction, and this connection is in autocommit; bind"
             " the ledger to one that is not"

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine, text
 from ledger import Ledger
 from ledger.engine import driver_of, engine
 from ledger.maintenance.audit.verify import verify
-from tests.audits import ALICE, OTHER_PROJECT, PROJECT, audited, execution
+from tests.audits import NESTED, OTHER_PROJECT, PROJECT, audited, by_sql, execution
 from tests.databases import Databases, Target
 from tests.roles import roles_of
 from tests.writers import stop_jobs, superuser
@@ -382,19 +382,7 @@ def test_a_cell_of_nonsense_is_a_fault_and_no_error(
 def test_a_trace_that_is_nested_deeper_than_python_goes_holds(
     database_url: str, tmp_path: Path
 ) -> None:
-    nested = '{"a":' * 3000 + "1" + "}" * 3000
-    row = json.dumps(
-        [
-            {
-                **execution("deep", project_id=str(PROJECT), user_id=str(ALICE)),
-                "id": "00000000-0000-7000-8000-000000000001",
-                "cost_json": {"total": 1},
-                "execution_trace_json": {"duration_ms": 7, "steps": "nested"},
-                "status": "completed",
-                "created_at": "1970-01-01T00:00:00Z",
-            }
-        ]
-    ).replace('"nested"', nested)
+    row = by_sql(execution_trace_json={"duration_ms": 7, "steps": NESTED})
     with audited(database_url), superuser(database_url) as connection:
         connection.execute("SELECT ledger.append_executions(ARRAY[%s], %s)", [PROJECT, row])
         said = said_of(written(connection, tmp_path / "chain.csv"))

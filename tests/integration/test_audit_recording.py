@@ -28,7 +28,7 @@ from ledger.errors import (
     UnknownReference,
 )
 from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
-from tests.audits import ALICE, BOB, OTHER_PROJECT, PROJECT, execution, introduce
+from tests.audits import BOB, NESTED, OTHER_PROJECT, PROJECT, by_sql, execution, introduce
 from tests.ledgers import ledger_at
 from tests.writers import Kind, sql, stop_jobs
 
@@ -256,32 +256,14 @@ def test_an_erasure_is_of_a_time_in_utc(database_url: str, kind: Kind) -> None:
         ({"cost_json": {"total": 1, "breakdown": {"x": "abc"}}}, ("cost",)),
         ({"execution_trace_json": {"duration_ms": 7, "steps": [{"foo": 1}]}}, ("trace",)),
         ({"execution_trace_json": {"duration_ms": 7, "steps": 5}}, ("trace",)),
-        ({"input": "nested"}, ("input",)),
+        ({"input": NESTED}, ("input",)),
     ],
 )
 def test_what_somebody_appended_in_another_form_is_read_all_the_same(
     ledger: Ledger, database_url: str, odd: dict[str, Any], unread: tuple[str, ...]
 ) -> None:
-    row = {
-        "id": "00000000-0000-7000-8000-000000000001",
-        "run_id": "odd",
-        "project_id": str(PROJECT),
-        "user_id": str(ALICE),
-        "agent_id": "an agent",
-        "intent": "Find out why.",
-        "input": {},
-        "cost_json": {"total": 1, "breakdown": {}},
-        "execution_trace_json": {"duration_ms": 7},
-        "status": "completed",
-        "created_at": "1970-01-01T00:00:00Z",
-        **odd,
-    }
-    nested = '{"a":' * 3000 + "1" + "}" * 3000
-    written = json.dumps([row]).replace('"nested"', nested)
-    sql(
-        database_url,
-        f"SELECT ledger.append_executions(ARRAY['{PROJECT}']::uuid[], '{written}')",
-    )
+    appended = f"ledger.append_executions(ARRAY['{PROJECT}']::uuid[], '{by_sql(**odd)}')"
+    sql(database_url, f"SELECT {appended}")
 
     found = ledger.audit.executions_by_project(PROJECT).executions[0]
     assert found.unread == unread

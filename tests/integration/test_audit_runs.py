@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import UserDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -234,34 +234,29 @@ def test_a_run_that_somebody_stops_is_recorded_as_aborted(
     )
 
 
-def test_a_task_that_is_cancelled_has_its_run_recorded(ledger: Ledger, database_url: str) -> None:
-    async def cancelled() -> None:
-        async with AsyncLedger.connect(database_url) as awaited:
-
-            async def agent() -> None:
-                run: AsyncRun = awaited.audit.execution(**ASKED)
-                async with run:
-                    begun.set()
-                    await asyncio.Event().wait()
-
-            begun = asyncio.Event()
-            task = asyncio.create_task(agent())
-            await begun.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    asyncio.run(cancelled())
-
-    assert recorded(ledger).status == "aborted"
+async def once(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
-@pytest.mark.parametrize("ends, status", [(False, "aborted"), (True, "completed")])
-def test_a_task_that_is_cancelled_again_and_again_has_its_run_recorded(
+async def again_and_again(task: asyncio.Task[None]) -> None:
+    """As the cancel scopes of anyio do."""
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "cancel, status",
+    [(once, "aborted"), (again_and_again, "aborted"), (again_and_again, "completed")],
+    ids=["once", "again and again", "after its end"],
+)
+def test_a_task_that_is_cancelled_has_its_run_recorded(
     ledger: Ledger,
     database_url: str,
     caplog: pytest.LogCaptureFixture,
-    ends: bool,  # noqa: FBT001 - whether the block had, before
+    cancel: Callable[[asyncio.Task[None]], Awaitable[None]],
     status: str,
 ) -> None:
     async def cancelled() -> None:
@@ -271,15 +266,13 @@ def test_a_task_that_is_cancelled_again_and_again_has_its_run_recorded(
                 run: AsyncRun = awaited.audit.execution(**ASKED)
                 async with run:
                     begun.set()
-                    if not ends:
+                    if status != "completed":  # by then its block had ended
                         await asyncio.Event().wait()
 
             begun = asyncio.Event()
             task = asyncio.create_task(agent())
             await begun.wait()
-            while not task.done():  # as the cancel scopes of anyio do
-                task.cancel()
-                await asyncio.sleep(0)
+            await cancel(task)
             assert task.cancelled()
 
     asyncio.run(cancelled())

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Uuid, bindparam, text
 
+from ledger.ddl.declared import EXECUTION_RUNNING_SUMS
 from ledger.ddl.execution_appending import LEDGER
+from ledger.ddl.running_sums import merging
 from ledger.models.audit_sums import (
     EXECUTION_COST_BIN,
     EXECUTION_COSTS,
@@ -29,8 +31,8 @@ _MEASURES: Final = tuple(name for name, _, _ in EXECUTION_SUMS)
 _NAMES: Final = ", ".join(_MEASURES)
 _MADE: Final = ", ".join(f"{sql} AS {name}" for name, _, sql in EXECUTION_SUMS)
 _MERGED: Final = ", ".join(
-    f"{kind if (kind := sql.partition('(')[0]) in {'min', 'max'} else 'sum'}({name}) AS {name}"
-    for name, _, sql in EXECUTION_SUMS
+    f"{kind}({name}) AS {name}"
+    for name, kind in merging(EXECUTION_RUNNING_SUMS, EXECUTION_RUNNING_SUMS.folds[0]).items()
 )
 _COUNT_ALONE: Final = ", ".join(["executions", *("NULL" for _ in _MEASURES[1:])])
 _DAY: Final = "date_trunc('day', {0}, 'UTC')"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ledger.ddl import append_only, execution_chain
+from ledger.ddl import append_only, execution_chain, running_sums
 from ledger.ddl.compare import differences
-from ledger.ddl.declared import EXECUTION_SUM_TABLES
+from ledger.ddl.declared import EXECUTION_RUNNING_SUMS, EXECUTION_SUM_TABLES
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_erasing import ERASURES
 from ledger.ddl.execution_hashing import CHAINED
@@ -27,7 +27,6 @@ from ledger.maintenance.audit.statements import (
 )
 from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
-from ledger.models.audit_sums import EXECUTION_DELTAS
 from ledger.queries.scope import uuid_of
 from ledger.records.checkpoint import Head, require_checkpoint
 from ledger.records.verification import Fault, Verification
@@ -45,6 +44,7 @@ _BEFORE_ALL: Final = -(2**63)
 _ROUTINES: Final = (
     *execution_chain.ROUTINES,
     *append_only.ROUTINES,
+    *running_sums.routines(EXECUTION_RUNNING_SUMS),
     SCOPED_USERS,
     SCOPED_PROJECTS,
     SEES_ALL,
@@ -55,8 +55,6 @@ _GUARDED: Final = frozenset(
         HEADS,
         ERASURES,
         *EXECUTION_SUM_TABLES,
-        f"append_{EXECUTION_DELTAS}",
-        f"fold_{EXECUTION_DELTAS}",
         *(routine.name for routine in _ROUTINES),
         CHAINED,
         "my_scopes",
