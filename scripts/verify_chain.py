@@ -13,7 +13,9 @@ Have all rows written to a file, by a role that sees every one, and check it (Py
         to_json(run.error_message) AS error_message, to_json(encode(run.salt, 'hex')) AS salt,
         encode(run.payload_digests, 'hex') AS payload_digests, run.hash_version,
         encode(run.previous_hash, 'hex') AS previous_hash, encode(run.hash, 'hex') AS hash,
-        erasure.sequence IS NOT NULL AS is_erased
+        erasure.number AS erasure, erasure.erased_by, erasure.reason,
+        to_jsonb(erasure.erased_at AT TIME ZONE 'UTC') #>> '{}' AS erased_at,
+        encode(erasure.hash, 'hex') AS erasure_hash
       FROM ledger.execution_ledger run
       LEFT JOIN ledger.execution_erasures erasure USING (project_id, sequence)
       ORDER BY run.project_id, run.sequence
@@ -32,11 +34,12 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 YEAR_2000, MICROSECOND = datetime(2000, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - in UTC
@@ -51,11 +54,11 @@ class Chain:
 
     rows: int = 0
     hash: bytes = bytes(32)
-    erased: int = 0
     fault: str = ""
-    rows_kept: int = 0
-    """How far it went at the checkpoint."""
-    hash_kept: bytes = bytes(32)
+    erasures: list[tuple[int, int, bytes, bytes]] = field(default_factory=list)
+    """The number of each, the row that it is of, its encoding and its hash."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """Its head as the checkpoint has it."""
 
 
 def digest(data: bytes) -> bytes:
@@ -106,7 +109,7 @@ def fault_of(row: Mapping[str, str], before: Chain) -> str:
     hashed = digest(before.hash + digest(encoding(row)))
     if bytes.fromhex(row["hash"]) != hashed:
         return "what it says is not what was hashed"
-    if before.rows + 1 == before.rows_kept and hashed != before.hash_kept:
+    if before.rows + 1 == before.kept.get("sequence") and hashed.hex() != before.kept["hash"]:
         return "up to it, history is not what the checkpoint saw; it was written anew"
     total = EXACT.decode(row["cost_json"])["total"]
     duration = EXACT.decode(row["execution_trace_json"])["duration_ms"]
@@ -117,7 +120,7 @@ def fault_of(row: Mapping[str, str], before: Chain) -> str:
 
 def fault_of_payloads(row: Mapping[str, str]) -> str:
     """Why its payloads are not those of its digests, or not empty where they were erased."""
-    if row["is_erased"] != ("f" if row["salt"] else "t"):
+    if bool(row["erasure"]) == bool(row["salt"]):
         return "its payloads were erased without a record of it, or there is one of what is there"
     payloads = {
         "intent": row["intent"],
@@ -148,17 +151,39 @@ def fault_of_payloads(row: Mapping[str, str]) -> str:
     return f"{' and '.join(changed)} is not what was recorded" if changed else ""
 
 
+def erasure_of(row: Mapping[str, str]) -> tuple[int, int, bytes, bytes]:
+    """The record of a row's erasure, as it is hashed."""
+    place, sequence = int(row["erasure"]), int(row["sequence"])
+    encoded = b"\x01" + UUID(row["project_id"]).bytes + number(place) + number(sequence)
+    encoded += moment(row["erased_at"]) + sized(row["erased_by"]) + sized(row["reason"])
+    return place, sequence, encoded, bytes.fromhex(row["erasure_hash"])
+
+
+def fault_of_erasures(chain: Chain) -> str:
+    """Which record of an erasure is not the one that comes next; nothing where all are."""
+    reached = bytes(32)
+    for place, (found, sequence, encoded, hashed) in enumerate(sorted(chain.erasures), start=1):
+        reached = digest(reached + digest(encoded))
+        if (found, hashed) != (place, reached):
+            return f"row {sequence}: the record of its erasure is not what was written"
+        if place == chain.kept.get("erasures") and reached.hex() != chain.kept["erasures_hash"]:
+            return f"row {sequence}: up to the record of its erasure, they were written anew"
+    if len(chain.erasures) < chain.kept.get("erasures", 0):
+        return "a record of an erasure was there at the checkpoint, and is gone"
+    return ""
+
+
 def extend(chain: Chain, row: Mapping[str, str]) -> None:
     """Go one row on, or keep why it does not hold."""
     try:
         fault = fault_of(row, chain)
+        chain.erasures += [erasure_of(row)] if row["erasure"] and not fault else []
     except Exception as error:  # noqa: BLE001 - whatever somebody has put into a cell
         fault = f"a value in it is none that a run has: {error!a}"
     if fault:
         chain.fault = f"row {chain.rows + 1}, run {row['run_id']!a}: {fault}"
         return
     chain.rows, chain.hash = chain.rows + 1, bytes.fromhex(row["hash"])
-    chain.erased += not row["salt"]
 
 
 def main() -> int:
@@ -169,9 +194,8 @@ def main() -> int:
     given = parser.parse_args()
     chains: dict[str, Chain] = {}
     if given.checkpoint is not None:
-        for head in json.loads(given.checkpoint.read_text(encoding="utf-8"))["heads"]:
-            kept = bytes.fromhex(head["hash"])
-            chains[head["project_id"]] = Chain(rows_kept=head["sequence"], hash_kept=kept)
+        heads = json.loads(given.checkpoint.read_text(encoding="utf-8"))["heads"]
+        chains = {head["project_id"]: Chain(kept=head) for head in heads}
     csv.field_size_limit(2**31 - 1)
     sys.setrecursionlimit(50_000)  # JSON nests deeper in PostgreSQL than Python goes by itself
     with given.file.open(encoding="utf-8", newline="") as file:
@@ -180,11 +204,11 @@ def main() -> int:
             if not chain.fault:
                 extend(chain, row)
     for project, chain in sorted(chains.items()):
-        print(
-            f"{project}: {chain.rows} rows hold, {chain.erased} of them erased; {chain.hash.hex()}"
-        )
-        if not chain.fault and chain.rows < chain.rows_kept:
+        held = f"{chain.rows} rows hold, {len(chain.erasures)} of them erased"
+        print(f"{project}: {held}; {chain.hash.hex()}")
+        if not chain.fault and chain.rows < chain.kept.get("sequence", 0):
             chain.fault = f"row {chain.rows + 1}: it was there at the checkpoint, and is gone"
+        chain.fault = chain.fault or fault_of_erasures(chain)
         if chain.fault:
             print(f"  {chain.fault}")
     if not chains:

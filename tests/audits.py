@@ -32,7 +32,7 @@ APPENDED = (
 
 WITHIN = {
     "execution_ledger": ("run_id", APPENDED),
-    "execution_heads": ("project_id", "project_id, sequence, hash"),
+    "execution_heads": ("project_id", "project_id, sequence, hash, erasures, erasures_hash"),
     "execution_erasures": ("project_id, sequence", "project_id, sequence, reason"),
 }
 """Each table's key, and what is inserted into it."""
@@ -93,6 +93,19 @@ BESIDE = {
     "payload_digests": "payload_digests || payload_digests",
 }
 """What else could be changed with an erasure."""
+ERASURE = "project_id, sequence, reason, erased_at, erased_by, number, hash"
+FORGED_ERASURE = f"""INSERT INTO ledger.execution_erasures ({ERASURE})
+  SELECT project_id, sequence, 'forged', now(), 'nobody', 9, sha256('')
+  FROM ledger.execution_ledger WHERE """
+"""The record of an erasure as a superuser can write it, of the rows of which this holds."""
+OF_ERASURE = {
+    "reason": "'another'",
+    "erased_at": "erased_at + interval '1 microsecond'",
+    "erased_by": "'another'",
+    "number": "number + 1",
+    "hash": "sha256(hash)",
+}
+"""What else the record of an erasure could say."""
 OTHERWISE = {
     "salt": "sha256(salt)",
     "intent": "'[erased] '",

@@ -12,6 +12,7 @@ depends_on = None
 LEDGER = "execution_ledger"
 HEADS = "execution_heads"
 ERASURES = "execution_erasures"
+NO_HASH = sa.text(r"'\x" + "00" * 32 + "'::bytea")
 
 CHECKS = {
     "id_time": "ledger.uuid_time(id) = created_at",
@@ -123,12 +124,9 @@ def upgrade() -> None:
         HEADS,
         sa.Column("project_id", sa.Uuid, nullable=False),
         sa.Column("sequence", sa.BigInteger, server_default=sa.text("0"), nullable=False),
-        sa.Column(
-            "hash",
-            sa.LargeBinary,
-            server_default=sa.text(r"'\x" + "00" * 32 + "'::bytea"),
-            nullable=False,
-        ),
+        sa.Column("hash", sa.LargeBinary, server_default=NO_HASH, nullable=False),
+        sa.Column("erasures", sa.BigInteger, server_default=sa.text("0"), nullable=False),
+        sa.Column("erasures_hash", sa.LargeBinary, server_default=NO_HASH, nullable=False),
         sa.PrimaryKeyConstraint("project_id", name=f"{HEADS}_pkey"),
         sa.ForeignKeyConstraint(
             ["project_id"],
@@ -137,7 +135,9 @@ def upgrade() -> None:
             ondelete="RESTRICT",
         ),
         sa.CheckConstraint(
-            "sequence >= 0 AND octet_length(hash) = 32", name=op.f(f"{HEADS}_position_check")
+            "sequence >= 0 AND octet_length(hash) = 32"
+            " AND erasures >= 0 AND octet_length(erasures_hash) = 32",
+            name=op.f(f"{HEADS}_position_check"),
         ),
         schema="ledger",
     )
@@ -146,14 +146,12 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Uuid, nullable=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
-        sa.Column(
-            "erased_at",
-            sa.TIMESTAMP(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column("erased_by", sa.Text, server_default=sa.text("SESSION_USER"), nullable=False),
+        sa.Column("erased_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("erased_by", sa.Text, nullable=False),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("project_id", "sequence", name=f"{ERASURES}_pkey"),
+        sa.UniqueConstraint("project_id", "number", name=f"{ERASURES}_project_id_number_key"),
         sa.ForeignKeyConstraint(
             ["project_id", "sequence"],
             [f"ledger.{LEDGER}.project_id", f"ledger.{LEDGER}.sequence"],
@@ -161,6 +159,9 @@ def upgrade() -> None:
             ondelete="RESTRICT",
         ),
         sa.CheckConstraint("btrim(reason) <> ''", name=op.f(f"{ERASURES}_reason_check")),
+        sa.CheckConstraint(
+            "number > 0 AND octet_length(hash) = 32", name=op.f(f"{ERASURES}_chain_check")
+        ),
         schema="ledger",
     )
     op.create_execution_chain(LEDGER)

@@ -15,10 +15,12 @@ from ledger.ddl.execution_hashing import (
 from ledger.ddl.objects import Routine
 from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.search_path import FIXED
-from ledger.models.audit import Execution, ExecutionHead
+from ledger.models.audit import Execution, ExecutionErasure, ExecutionHead
+from ledger.models.base import SCHEMA, Base
 
 LEDGER: Final = Execution.__tablename__
 HEADS: Final = ExecutionHead.__tablename__
+ERASURES: Final = ExecutionErasure.__tablename__
 
 _SENT: Final = (
     ("id", "uuid"),
@@ -41,6 +43,16 @@ SENT: Final = tuple(name for name, _ in _SENT)
 
 _columns: Final = ", ".join(SENT)
 _typed: Final = ", ".join(f"{name} {kind}" for name, kind in _SENT)
+_STAGED: Final = {
+    **{name: f"salted.{name}" for name in SENT},
+    "salt": "salted.salt",
+    "payload_digests": digests_of("salted"),
+}
+# A row of the table: all of its columns, in their order.
+_staged: Final = ", ".join(
+    _STAGED.get(column.name, "NULL")
+    for column in Base.metadata.tables[f"{SCHEMA}.{LEDGER}"].columns
+)
 
 APPEND: Final = Routine(
     name="append_executions",
@@ -50,9 +62,19 @@ APPEND: Final = Routine(
 DECLARE
   -- Of random bits that nobody keeps: a salt that is erased cannot be worked out again.
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+  staged ledger.{LEDGER}[];
   appended_at timestamptz;
   appended bigint;
 BEGIN
+  -- Before the heads are locked, as far as it can be: others wait for them.
+  SELECT array_agg(ROW({_staged})::ledger.{LEDGER} ORDER BY place) INTO staged
+  FROM (
+    SELECT sent.*, sha256(secret || int8send(place)) AS salt
+    FROM ROWS FROM (json_to_recordset(executions) AS ({_typed}))
+      WITH ORDINALITY AS sent({_columns}, place)
+    WHERE project_id = ANY (projects)
+    OFFSET 0 -- or a salt would be worked out for each digest
+  ) AS salted;
   -- In the order of their ids, or two who append to the same projects would deadlock.
   INSERT INTO ledger.{HEADS} (project_id) SELECT * FROM unnest(projects) AS id ORDER BY id
   ON CONFLICT DO NOTHING;
@@ -74,18 +96,13 @@ BEGIN
     }))
       OVER (PARTITION BY project_id ORDER BY place) AS hash
     FROM (
-      SELECT *, {digests_of("salted")} AS payload_digests
-      FROM (
-        SELECT sent.*, head.hash AS head_hash, sha256(secret || int8send(place)) AS salt,
-          head.sequence + row_number() OVER (PARTITION BY sent.project_id ORDER BY place)
-            AS sequence
-        FROM ROWS FROM (json_to_recordset(executions) AS ({_typed}))
-          WITH ORDINALITY AS sent({_columns}, place)
-        JOIN ledger.{HEADS} head ON head.project_id = sent.project_id
-        WHERE sent.project_id = ANY (projects) AND NOT EXISTS (
-          SELECT FROM ledger.{LEDGER} stored WHERE stored.run_id = sent.run_id)
-      ) AS salted
-      OFFSET 0 -- or each digest would be worked out twice
+      SELECT {_columns}, salt, payload_digests, ordinality AS place, head_hash,
+        head_sequence + row_number() OVER (PARTITION BY project_id ORDER BY ordinality) AS sequence
+      FROM unnest(staged) WITH ORDINALITY AS sent
+      JOIN (
+        SELECT project_id, sequence AS head_sequence, hash AS head_hash FROM ledger.{HEADS}
+      ) AS head USING (project_id)
+      WHERE NOT EXISTS (SELECT FROM ledger.{LEDGER} stored WHERE stored.run_id = sent.run_id)
     ) AS digested
   ) AS hashed
   WINDOW chain AS (PARTITION BY project_id ORDER BY place)
@@ -145,14 +162,21 @@ ADVANCE: Final = Routine(
     definition=f"""RETURNS trigger LANGUAGE plpgsql
 {FIXED} AS $function$
 BEGIN
-  IF NEW.project_id = OLD.project_id AND NEW.sequence > OLD.sequence AND EXISTS (
-    SELECT FROM ledger.{LEDGER} WHERE project_id = NEW.project_id
-      AND sequence = NEW.sequence AND hash = NEW.hash)
+  IF NEW.project_id = OLD.project_id AND (
+    (NEW.erasures, NEW.erasures_hash) = (OLD.erasures, OLD.erasures_hash)
+    AND NEW.sequence > OLD.sequence AND EXISTS (
+      SELECT FROM ledger.{LEDGER} WHERE project_id = NEW.project_id
+        AND sequence = NEW.sequence AND hash = NEW.hash)
+    OR (NEW.sequence, NEW.hash) = (OLD.sequence, OLD.hash)
+    AND NEW.erasures = OLD.erasures + 1 AND EXISTS (
+      SELECT FROM ledger.{ERASURES} WHERE project_id = NEW.project_id
+        AND number = NEW.erasures AND hash = NEW.erasures_hash))
   THEN
     RETURN NEW;
   END IF;
   RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
-    'UPDATE of ledger.{HEADS} is refused: a head moves on to a row that was appended';
+    'UPDATE of ledger.{HEADS} is refused: a head moves on to a row, or an erasure, that was'
+    ' appended';
 END
 $function$""",
 )
@@ -163,7 +187,9 @@ BEGIN: Final = Routine(
     definition=f"""RETURNS trigger LANGUAGE plpgsql
 {FIXED} AS $function$
 BEGIN
-  IF NEW.sequence = 0 AND NEW.hash = {NO_HASH} THEN
+  IF (NEW.sequence, NEW.hash, NEW.erasures, NEW.erasures_hash)
+    = (0, {NO_HASH}, 0, {NO_HASH})
+  THEN
     RETURN NEW;
   END IF;
   RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =

@@ -21,6 +21,7 @@ _AFTER_AGGREGATE: Final = (
     appending.ADVANCE,
     appending.BEGIN,
     erasing.GUARD,
+    erasing.LINK,
     erasing.CARRY_OUT,
     erasing.ERASE,
     appending.BY_RUN,
@@ -34,8 +35,8 @@ def triggers(target: ExecutionChain) -> dict[str, tuple[str, str]]:
     Not ALWAYS: a replica's or a restore's replay brings rows that are linked already, and
     heads beside them.
     """
-    extends, erases = f"{target.name}_extends_chain", f"{erasing.ERASURES}_are_carried_out"
-    begins = f"{appending.HEADS}_begin_at_nothing"
+    extends, begins = f"{target.name}_extends_chain", f"{appending.HEADS}_begin_at_nothing"
+    links, erases = f"{appending.ERASURES}_are_linked", f"{appending.ERASURES}_are_carried_out"
     return {
         extends: (
             target.name,
@@ -52,10 +53,17 @@ def triggers(target: ExecutionChain) -> dict[str, tuple[str, str]]:
                 f" FOR EACH ROW EXECUTE FUNCTION ledger.{appending.BEGIN.name}()"
             ),
         ),
-        erases: (
-            erasing.ERASURES,
+        links: (
+            appending.ERASURES,
             (
-                f"CREATE OR REPLACE TRIGGER {erases} AFTER INSERT ON ledger.{erasing.ERASURES}"
+                f"CREATE OR REPLACE TRIGGER {links} BEFORE INSERT ON ledger.{appending.ERASURES}"
+                f" FOR EACH ROW EXECUTE FUNCTION ledger.{erasing.LINK.name}()"
+            ),
+        ),
+        erases: (
+            appending.ERASURES,
+            (
+                f"CREATE OR REPLACE TRIGGER {erases} AFTER INSERT ON ledger.{appending.ERASURES}"
                 f" FOR EACH ROW EXECUTE FUNCTION ledger.{erasing.CARRY_OUT.name}()"
             ),
         ),

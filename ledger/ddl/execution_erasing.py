@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.ddl.execution_appending import LEDGER
+from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
+from ledger.ddl.execution_hashing import NO_HASH, erasure_hash_of
 from ledger.ddl.objects import Routine
 from ledger.ddl.search_path import FIXED
-from ledger.models.audit import ExecutionErasure
 from ledger.models.audit_checks import ERASED_TEXT
-
-ERASURES: Final = ExecutionErasure.__tablename__
 
 
 def _erased_form(row: str) -> dict[str, str]:
@@ -64,6 +62,25 @@ $function$""",
 )
 """Lets payloads be erased, once, where that is written down, and refuses any other change."""
 
+LINK: Final = Routine(
+    name="link_erasure",
+    arguments="",
+    definition=f"""RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+{FIXED} AS $function$
+DECLARE
+  head ledger.{HEADS};
+BEGIN
+  SELECT * INTO head FROM ledger.{HEADS} WHERE project_id = NEW.project_id FOR UPDATE;
+  NEW.number := coalesce(head.erasures, 0) + 1;
+  NEW.erased_at := clock_timestamp();
+  NEW.erased_by := SESSION_USER;
+  NEW.hash := {erasure_hash_of("NEW", before=f"coalesce(head.erasures_hash, {NO_HASH})")};
+  RETURN NEW;
+END
+$function$""",
+)
+"""Says of an erasure when and by whom it is made, and hashes it after the one before it."""
+
 CARRY_OUT: Final = Routine(
     name="carry_out_erasure",
     arguments="",
@@ -72,6 +89,8 @@ CARRY_OUT: Final = Routine(
 BEGIN
   UPDATE ledger.{LEDGER} AS erased SET {_set_erased}
   WHERE erased.project_id = NEW.project_id AND erased.sequence = NEW.sequence;
+  UPDATE ledger.{HEADS} SET erasures = NEW.number, erasures_hash = NEW.hash
+  WHERE project_id = NEW.project_id;
   RETURN NULL;
 END
 $function$""",
@@ -89,7 +108,7 @@ BEGIN
   INSERT INTO ledger.{ERASURES} (project_id, sequence, reason)
   SELECT project_id, sequence, erase_execution.reason FROM ledger.{LEDGER}
   WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed)
-  ON CONFLICT DO NOTHING;
+  ON CONFLICT (project_id, sequence) DO NOTHING;
   -- Where the record came without the deed, as by a replay.
   IF EXISTS (
     SELECT FROM ledger.{LEDGER} JOIN ledger.{ERASURES} USING (project_id, sequence)

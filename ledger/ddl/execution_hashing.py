@@ -16,6 +16,7 @@ HASH_VERSION: Final = 1
 
 NO_HASH: Final = rf"'\x{'00' * HASH_BYTES}'::bytea"
 _NO_TEXT: Final = r"'\xffffffff'::bytea"
+_LAYOUT: Final = r"'\x01'::bytea"
 
 _ENCODED: Final = (
     ("project_id", "uuid"),
@@ -31,6 +32,14 @@ _ENCODED: Final = (
     ("status", "text"),
     ("total_cost_cents", "numeric"),
     ("payload_digests", "bytea"),
+)
+_ENCODED_ERASURE: Final = (
+    ("project_id", "uuid"),
+    ("number", "bigint"),
+    ("sequence", "bigint"),
+    ("erased_at", "timestamptz"),
+    ("erased_by", "text"),
+    ("reason", "text"),
 )
 _PAYLOAD_TYPES: Final = {
     name: "text" if name in {"intent", "error_message"} else "jsonb" for name in PAYLOADS
@@ -73,7 +82,7 @@ ENCODING: Final = Routine(
     arguments=", ".join(f"{name} {kind}" for name, kind in _ENCODED),
     definition=(
         "RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN "
-        + " || ".join([r"'\x01'::bytea", *(_bytes_of(name, kind) for name, kind in _ENCODED)])
+        + " || ".join([_LAYOUT, *(_bytes_of(name, kind) for name, kind in _ENCODED)])
     ),
 )
 """A RETURN body, in which names are found when it is made. STABLE, as convert_to is: otherwise
@@ -106,6 +115,12 @@ def digests_of(row: str) -> str:
 def hash_of(row: str) -> str:
     """The hash that a row should have, after the one it says is before it."""
     return f"sha256({row}.previous_hash || sha256({encoding_of(row)}))"
+
+
+def erasure_hash_of(row: str, *, before: str) -> str:
+    """The hash that the record of an erasure should have, after the one of that hash."""
+    encoded = (_bytes_of(f"{row}.{name}", kind) for name, kind in _ENCODED_ERASURE)
+    return f"sha256({before} || sha256({' || '.join([_LAYOUT, *encoded])}))"
 
 
 LINK: Final = Routine(

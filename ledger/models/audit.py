@@ -24,12 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ledger.models.audit_checks import execution_checks
+from ledger.models.audit_checks import HASH_BYTES, execution_checks
 from ledger.models.base import SCHEMA, Base, Moment, Money
 
 EXECUTION_STATUSES: Final = ("completed", "failed", "aborted")
 
-_NOW: Final = text("now()")
+_NO_HASH: Final = text(r"'\x" + "00" * HASH_BYTES + "'::bytea")
 _STATISTICS: Final = ["user_id", "status", "total_cost_cents", "duration_ms"]
 
 
@@ -110,24 +110,30 @@ class Execution(Base):
 
 
 class ExecutionHead(Base):
-    """How far the chain of a project goes; locked while rows are appended to it."""
+    """How far the chain of a project goes, and that of its erasures; locked while they grow."""
 
     __tablename__ = "execution_heads"
     __table_args__ = (
-        CheckConstraint("sequence >= 0 AND octet_length(hash) = 32", name="position"),
+        CheckConstraint(
+            f"sequence >= 0 AND octet_length(hash) = {HASH_BYTES}"
+            f" AND erasures >= 0 AND octet_length(erasures_hash) = {HASH_BYTES}",
+            name="position",
+        ),
     )
 
     project_id: Mapped[UUID] = mapped_column(
         ForeignKey(f"{SCHEMA}.projects.id", ondelete="RESTRICT"), primary_key=True
     )
     sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    hash: Mapped[bytes] = mapped_column(
-        LargeBinary, server_default=text(r"'\x" + "00" * 32 + "'::bytea")
-    )
+    hash: Mapped[bytes] = mapped_column(LargeBinary, server_default=_NO_HASH)
+    erasures: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """How many of its runs' payloads are erased."""
+    erasures_hash: Mapped[bytes] = mapped_column(LargeBinary, server_default=_NO_HASH)
+    """Of the last record of an erasure, and of all before it."""
 
 
 class ExecutionErasure(Base):
-    """That the payloads of a run were erased, and why."""
+    """That the payloads of a run were erased, and why; each is hashed after the one before it."""
 
     __tablename__ = "execution_erasures"
     __table_args__ = (
@@ -136,12 +142,18 @@ class ExecutionErasure(Base):
             [f"{SCHEMA}.execution_ledger.project_id", f"{SCHEMA}.execution_ledger.sequence"],
             ondelete="RESTRICT",
         ),
+        UniqueConstraint("project_id", "number"),
         CheckConstraint("btrim(reason) <> ''", name="reason"),
+        CheckConstraint(f"number > 0 AND octet_length(hash) = {HASH_BYTES}", name="chain"),
     )
 
     project_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     reason: Mapped[str] = mapped_column(Text)
-    erased_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=_NOW)
-    erased_by: Mapped[str] = mapped_column(Text, server_default=text("SESSION_USER"))
+    erased_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    erased_by: Mapped[str] = mapped_column(Text)
     """The database role that asked for it."""
+    number: Mapped[int] = mapped_column(BigInteger)
+    """Its place among the erasures of its project, from 1."""
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    """Of it and of all before it."""

@@ -42,18 +42,33 @@ Place: TypeAlias = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """How far the chain of a project went; before its first row 0, and 32 bytes of zeros."""
+    """How far the chain of a project went; before its first row 0, and 32 bytes of zeros.
+
+    And the chain of its erasures, which are hashed like rows.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     project_id: ProjectId
     sequence: Place
     hash: Hash
+    erasures: Place
+    """How many of the project's runs were erased."""
+    erasures_hash: Hash
 
     @property
     def leaf(self) -> bytes:
-        """The 56 bytes that stand for it in a checkpoint's Merkle tree."""
-        return self.project_id.bytes + self.sequence.to_bytes(8, "big") + self.hash
+        """The 96 bytes that stand for it in a checkpoint's Merkle tree."""
+        return _leaf(self.project_id, self.sequence, self.hash, self.erased)
+
+    @property
+    def erased(self) -> bytes:
+        """The last 40 bytes of its leaf, which are of the erasures."""
+        return self.erasures.to_bytes(8, "big") + self.erasures_hash
+
+
+def _leaf(project_id: UUID, sequence: int, chained: bytes, erased: bytes) -> bytes:
+    return project_id.bytes + sequence.to_bytes(8, "big") + chained + erased
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +165,8 @@ class InclusionProof:
     later_digests: tuple[Hash, ...]
     """Of each row after it up to the head, in their order: 32 bytes a row."""
     head_sequence: Place
+    erased: Annotated[bytes, exact(bytes.fromhex, f"40 {HEXADECIMAL}", 40)]
+    """Of the project's erasures, as its head's leaf has them."""
     path: tuple[tuple[merkle.Side, Hash], ...]
     """From the leaf of the project's head to the root."""
     merkle_root: Hash
@@ -169,8 +186,8 @@ class InclusionProof:
         chained = self.previous_hash
         for digest in (sha256(self.encoding).digest(), *self.later_digests):
             chained = sha256(chained + digest).digest()
-        head = Head(project_id=self.project_id, sequence=self.head_sequence, hash=chained)
-        return merkle.root_of(head.leaf, self.path) == self.merkle_root
+        leaf = _leaf(self.project_id, self.head_sequence, chained, self.erased)
+        return merkle.root_of(leaf, self.path) == self.merkle_root
 
     def to_json(self) -> str:
         """The document, on one line; `from_json` makes an equal proof of it."""

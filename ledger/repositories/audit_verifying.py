@@ -38,8 +38,8 @@ class AuditVerifying:
         """Recompute the chain of a project, and name the first row that is not as it was written.
 
         Checked are the sequence of rows, each row's link to the one before it, its hash, the
-        digest of each payload, that erased payloads have their record, the head, and the sums
-        of each day, agent and status.
+        digest of each payload, that erased payloads have their record, the links of these
+        records, the head, and the sums of each day, agent and status.
         A tail that was cut off together with its head, and a history that was written anew to
         the end, are found by a ``checkpoint`` taken before that and kept elsewhere.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 _LONGEST_REASON: Final = 1_000
 
 _TABLE: Final = ExecutionErasure.metadata.tables[f"{SCHEMA}.{ExecutionErasure.__tablename__}"]
+_ANSWERED: Final = {field.name for field in fields(Erasure)}
 _erased = (
     getattr(func, SCHEMA)
     .erase_execution(bindparam("run_id", type_=Text), bindparam("reason", type_=Text))
-    .table_valued(*(column(each.name, each.type) for each in _TABLE.columns), name="erased")
+    .table_valued(
+        *(column(each.name, each.type) for each in _TABLE.columns if each.name in _ANSWERED),
+        name="erased",
+    )
 )
 _ERASE: Final[Executable] = select(*_erased.c)
 

@@ -25,7 +25,16 @@ from sqlalchemy import Connection, Engine, text
 from ledger import Ledger
 from ledger.engine import driver_of, engine
 from ledger.maintenance.audit.verify import verify
-from tests.audits import NESTED, OTHER_PROJECT, PROJECT, audited, by_sql, execution
+from tests.audits import (
+    FORGED_ERASURE,
+    NESTED,
+    OF_ERASURE,
+    OTHER_PROJECT,
+    PROJECT,
+    audited,
+    by_sql,
+    execution,
+)
 from tests.databases import Databases, Target
 from tests.roles import roles_of
 from tests.writers import stop_jobs, superuser
@@ -103,7 +112,7 @@ CELLS: Final[dict[str, str]] = {
     "hash_version": "2",
     "previous_hash": "ab" * 32,
     "hash": "ab" * 32,
-    "is_erased": "t",
+    "erasure": "1",
 }
 """What is written over a cell of the first row, or the last."""
 
@@ -154,8 +163,12 @@ OF_ROWS: Final = {
     " parent_run_id, 'another', status, total_cost_cents, payload_digests)))"
     " WHERE {project} AND sequence = 3",
     "no record of an erasure": "DELETE FROM ledger.execution_erasures WHERE {project}",
-    "a record of none": "INSERT INTO ledger.execution_erasures (project_id, sequence, reason)"
-    " SELECT project_id, 2, 'none' FROM ledger.execution_erasures WHERE {project}",
+    "a record of none": FORGED_ERASURE + "{project} AND sequence = 2",
+    **{
+        f"the record of an erasure with another {column}": "UPDATE ledger.execution_erasures"
+        f" SET {column} = {value} WHERE {{project}}"
+        for column, value in OF_ERASURE.items()
+    },
 }
 """What is done to rows, of which one or the other may be called the first that does not hold."""
 

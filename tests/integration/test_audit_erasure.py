@@ -19,6 +19,7 @@ from tests.audits import (
     BESIDE,
     BOB,
     ERASED,
+    FORGED_ERASURE,
     OTHER_PROJECT,
     PROJECT,
     VARIATIONS,
@@ -191,17 +192,17 @@ def test_a_service_records_and_erases_where_the_owner_is_no_superuser(roles: Rol
 
 def erasures(url: str) -> list[tuple[UUID, int, str, Any, str]]:
     """What is written down."""
-    return sql(url, "SELECT * FROM ledger.execution_erasures")
+    return sql(
+        url,
+        "SELECT project_id, sequence, reason, erased_at, erased_by FROM ledger.execution_erasures",
+    )
 
 
 # --- what makes use of an erasure to change something else ---
 
 REPLICA = "SET LOCAL session_replication_role = replica"
 ORIGIN = "SET LOCAL session_replication_role = origin"
-WRITTEN = (
-    "INSERT INTO ledger.execution_erasures (project_id, sequence, reason)"
-    " SELECT project_id, sequence, 'forged' FROM ledger.execution_ledger WHERE run_id = 'whole'"
-)
+WRITTEN = f"{FORGED_ERASURE} run_id = 'whole'"
 DISABLED = (
     "ALTER TABLE ledger.execution_erasures DISABLE TRIGGER execution_erasures_are_carried_out"
 )

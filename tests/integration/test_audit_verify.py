@@ -19,7 +19,7 @@ from ledger.maintenance.audit.checkpoints import checkpoint
 from ledger.maintenance.audit.verify import verify
 from ledger.records.checkpoint import Checkpoint
 from ledger.records.verification import Fault, Verification
-from tests.audits import OTHER_PROJECT, PROJECT, audited, execution
+from tests.audits import FORGED_ERASURE, OTHER_PROJECT, PROJECT, audited, execution
 from tests.databases import Databases, Target
 from tests.ledgers import LONG_AGO, ledger_at
 from tests.roles import roles_of
@@ -402,10 +402,7 @@ def test_an_erasure_covers_nothing_else(chains: Chains, tampering: str, said: st
 
 
 def test_a_record_of_an_erasure_that_was_not_made_is_found(chains: Chains) -> None:
-    found = chains.tampered(
-        "INSERT INTO ledger.execution_erasures (project_id, sequence, reason)"
-        " VALUES ({project}, 6, 'none')"
-    )
+    found = chains.tampered(f"{FORGED_ERASURE} {of_project('sequence = 6')}")
 
     assert (fault(found).kind, fault(found).sequence) == ("changed", 6)
 
@@ -631,7 +628,8 @@ def test_folded_sums_that_were_changed_are_found(chains: Chains, change: str) ->
 def test_an_erasure_of_a_row_that_is_not_there_is_found(chains: Chains) -> None:
     found = chains.tampered(
         """SET session_replication_role = replica;
-        INSERT INTO ledger.execution_erasures VALUES ({project}, 10, 'a reason', now(), 'me')"""
+        INSERT INTO ledger.execution_erasures
+        VALUES ({project}, 10, 'a reason', now(), 'me', 2, sha256(''))"""
     )
     assert (fault(found).kind, fault(found).sequence) == ("missing", 10)
 

@@ -52,7 +52,14 @@ moments = st.datetimes(
     max_value=datetime(9998, 1, 1),  # noqa: DTZ001
     timezones=st.timezones(),
 )
-heads = st.builds(Head, project_id=st.uuids(), sequence=sequences, hash=hashes)
+heads = st.builds(
+    Head,
+    project_id=st.uuids(),
+    sequence=sequences,
+    hash=hashes,
+    erasures=sequences,
+    erasures_hash=hashes,
+)
 signatures = st.builds(
     Signature,
     algorithm=st.just("ed25519"),
@@ -74,13 +81,20 @@ proofs = st.builds(
     encoding=st.binary(max_size=400),
     later_digests=st.lists(hashes, max_size=4).map(tuple),
     head_sequence=sequences,
+    erased=st.binary(min_size=40, max_size=40),
     path=st.lists(st.tuples(st.sampled_from(["left", "right"]), hashes), max_size=4).map(tuple),
     merkle_root=hashes,
 )
 
 
 def head(number: int = 1, sequence: int = 3) -> Head:
-    return Head(project_id=UUID(int=number), sequence=sequence, hash=sha256(bytes(number)).digest())
+    return Head(
+        project_id=UUID(int=number),
+        sequence=sequence,
+        hash=sha256(bytes(number)).digest(),
+        erasures=2,
+        erasures_hash=sha256(b"erasures" + bytes(number)).digest(),
+    )
 
 
 def text(value: str | None) -> bytes:
@@ -120,7 +134,13 @@ def proof_of(run_id: str, *, projects: int = 5) -> InclusionProof:
     chain = [ZEROS]
     for row in rows:
         chain.append(sha256(chain[-1] + sha256(row).digest()).digest())
-    own = Head(project_id=PROJECT, sequence=len(rows), hash=chain[-1])
+    own = Head(
+        project_id=PROJECT,
+        sequence=len(rows),
+        hash=chain[-1],
+        erasures=258,
+        erasures_hash=sha256(b"erasures").digest(),
+    )
     others = [head(number) for number in range(1, projects)]
     checkpoint = Checkpoint.of([own, *others], NOON)
     leaves = [each.leaf for each in checkpoint.heads]
@@ -133,6 +153,7 @@ def proof_of(run_id: str, *, projects: int = 5) -> InclusionProof:
         encoding=rows[place],
         later_digests=tuple(sha256(row).digest() for row in rows[place + 1 :]),
         head_sequence=own.sequence,
+        erased=own.erased,
         path=merkle.path(leaves, checkpoint.heads.index(own)),
         merkle_root=checkpoint.merkle_root,
     )
@@ -179,9 +200,12 @@ def test_the_root_is_that_of_the_heads_by_project() -> None:
     assert checkpoint.merkle_root == merkle.root([head(number).leaf for number in (1, 2, 3)])
 
 
-def test_a_leaf_is_project_sequence_and_hash() -> None:
-    leaf = Head(project_id=PROJECT, sequence=258, hash=b"h" * 32).leaf
-    assert leaf == PROJECT.bytes + bytes([0, 0, 0, 0, 0, 0, 1, 2]) + b"h" * 32
+def test_a_leaf_is_project_and_how_far_runs_and_erasures_go() -> None:
+    leaf = Head(
+        project_id=PROJECT, sequence=258, hash=b"h" * 32, erasures=3, erasures_hash=b"e" * 32
+    ).leaf
+    runs = bytes([0, 0, 0, 0, 0, 0, 1, 2]) + b"h" * 32
+    assert leaf == PROJECT.bytes + runs + bytes([0, 0, 0, 0, 0, 0, 0, 3]) + b"e" * 32
 
 
 def test_a_checkpoint_has_one_head_a_project() -> None:
@@ -231,6 +255,10 @@ def _without(field: str) -> Callable[[dict[str, Any]], object]:
         (lambda fields: fields.update(version="1"), "of version '1'"),
         (_without("version"), "of version None"),
         (_without("taken_at"), "taken_at is missing"),
+        (lambda fields: fields["heads"][0].pop("erasures"), "heads.0.erasures is missing"),
+        (lambda fields: fields["heads"][0].update(erasures=-1), "heads.0.erasures -1"),
+        (lambda fields: fields["heads"][0].update(erasures_hash=""), "heads.0.erasures_hash ''"),
+        (lambda fields: fields["heads"][0].update(erasures=3), "is not that of the heads"),
         (_without("heads"), "heads is missing"),
         (_without("merkle_root"), "merkle_root is missing"),
         (_without("signature"), "signature is missing"),
@@ -321,6 +349,7 @@ def test_a_proof_comes_back_as_it_was_written(proof: InclusionProof) -> None:
         ("sequence", None),
         ("encoding", "0"),
         ("later_digests", ["00"]),
+        ("erased", "00" * 39),
         ("path", [["up", "00" * 32]]),
         ("path", [["left"]]),
         ("version", 0),
@@ -377,6 +406,7 @@ def _forged(field: str, alter: Callable[[Any], object]) -> Any:
         _forged("later_digests", lambda _: []),
         _forged("head_sequence", lambda sequence: sequence + 1),
         _forged("head_sequence", lambda sequence: sequence - 1),
+        _forged("erased", flipped),
         _forged("path", lambda path: path[1:]),
         _forged("path", lambda path: path[:-1]),
         _forged("path", lambda path: [*path, ["left", "00" * 32]]),
@@ -413,7 +443,13 @@ def recomputed(proof: InclusionProof, **altered: Any) -> InclusionProof:
     chained = forged.previous_hash
     for digest in (sha256(forged.encoding).digest(), *forged.later_digests):
         chained = sha256(chained + digest).digest()
-    own = Head(project_id=forged.project_id, sequence=forged.head_sequence, hash=chained)
+    own = Head(
+        project_id=forged.project_id,
+        sequence=forged.head_sequence,
+        hash=chained,
+        erasures=int.from_bytes(forged.erased[:8], "big"),
+        erasures_hash=forged.erased[8:],
+    )
     return replace(forged, merkle_root=merkle.root_of(own.leaf, forged.path))
 
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TAKEN: Final = text(
-    f"SELECT project_id, sequence, hash, statement_timestamp() AS taken_at FROM ledger.{HEADS}"
-    " UNION ALL SELECT NULL, NULL, NULL, statement_timestamp() ORDER BY 1"
+    f"""
+SELECT project_id, sequence, hash, erasures, erasures_hash, taken_at
+FROM (SELECT statement_timestamp() AS taken_at) AS moment
+LEFT JOIN ledger.{HEADS} ON true ORDER BY project_id"""
 )
 _ROW: Final = text(
     f"""
@@ -50,7 +52,13 @@ def checkpoint(connection: Connection, private_key: bytes | None) -> Checkpoint:
         rows = connection.execute(_TAKEN).all()
     taken = Checkpoint.of(
         (
-            Head(project_id=row.project_id, sequence=row.sequence, hash=bytes(row.hash))
+            Head(
+                project_id=row.project_id,
+                sequence=row.sequence,
+                hash=bytes(row.hash),
+                erasures=row.erasures,
+                erasures_hash=bytes(row.erasures_hash),
+            )
             for row in rows
             if row.project_id is not None
         ),
@@ -89,6 +97,7 @@ def _proven(connection: Connection, run_id: str, taken: Checkpoint) -> Inclusion
         encoding=bytes(row.encoding),
         later_digests=tuple(bytes(digest) for digest in later),
         head_sequence=head.sequence,
+        erased=head.erased,
         path=merkle.path([each.leaf for each in taken.heads], place),
         merkle_root=taken.merkle_root,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
 
 from ledger.ddl.execution_hashing import HASH_VERSION
 from ledger.maintenance.audit.statements import AROUND, AT, LINKED_TO, ORIGINAL_PLACE
@@ -11,18 +12,24 @@ from ledger.records.verification import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from sqlalchemy import Connection
 
     from ledger.queries.query import AnyRow
-    from ledger.records.checkpoint import Head
     from ledger.records.verification import FaultKind
 
 _NEVER_WRITTEN: Final = "nobody appended it: it does not belong to the chain"
 
 
-def diagnosed(connection: Connection, before: Head, sequence: int) -> Fault:
+class Reached(NamedTuple):
+    """The last row of a chain that holds; before the first one 0, and 32 bytes of zeros."""
+
+    project_id: UUID
+    sequence: int
+    hash: bytes
+
+
+def diagnosed(connection: Connection, before: Reached, sequence: int) -> Fault:
     """What is wrong with the row of that sequence, which follows the last one that holds."""
     place = before.sequence + 1
     asked = {"project_id": before.project_id, "sequence": sequence}
@@ -43,7 +50,7 @@ def diagnosed(connection: Connection, before: Head, sequence: int) -> Fault:
     return _of_unlinked(connection, before, row, following, successor)
 
 
-def _doubled(rows: Sequence[AnyRow], before: Head) -> Fault:
+def _doubled(rows: Sequence[AnyRow], before: Reached) -> Fault:
     """Of rows in one place, or in one that no row has, those that no other row comes after."""
     place = rows[0].sequence
     linked = {bytes(row.previous_hash) for row in rows if row.sequence > place}
@@ -68,7 +75,7 @@ def _of_linked(row: AnyRow, following: AnyRow | None, successor: AnyRow | None) 
 
 def _of_unlinked(
     connection: Connection,
-    before: Head,
+    before: Reached,
     row: AnyRow,
     following: AnyRow | None,
     successor: AnyRow | None,
@@ -111,13 +118,13 @@ def _changed_payload(row: AnyRow) -> str:
     return f"{' and '.join(changed)} is not what was recorded"
 
 
-def _elsewhere(connection: Connection, before: Head, place: int) -> AnyRow | None:
+def _elsewhere(connection: Connection, before: Reached, place: int) -> AnyRow | None:
     """The row that comes after that one, and does not stand there."""
     asked = {"project_id": before.project_id, "hash": before.hash, "sequence": place}
     return connection.execute(LINKED_TO, asked).first()
 
 
-def _at(connection: Connection, place: Head, kind: FaultKind, detail: str) -> Fault:
+def _at(connection: Connection, place: Reached, kind: FaultKind, detail: str) -> Fault:
     asked: dict[str, UUID | int] = {"project_id": place.project_id, "sequence": place.sequence}
     found = connection.execute(AT, asked).first()
     run_id = None if found is None else found.run_id

@@ -8,8 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, LargeBinary, Uuid, bindparam, text
 
-from ledger.ddl.execution_appending import HEADS, LEDGER
-from ledger.ddl.execution_erasing import ERASURES
+from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
 from ledger.ddl.execution_hashing import (
     HASH_VERSION,
     NO_HASH,
@@ -148,16 +147,6 @@ AT: Final = text(
     f"SELECT hash, run_id FROM ledger.{LEDGER} WHERE project_id = :project_id"
     " AND sequence = :sequence"
 ).bindparams(_PROJECT, _SEQUENCE)
-
-ORPHAN: Final = text(
-    f"""
-SELECT sequence FROM ledger.{ERASURES} erasure
-WHERE project_id = :project_id AND NOT EXISTS (
-  SELECT FROM ledger.{LEDGER} stored
-  WHERE stored.project_id = erasure.project_id AND stored.sequence = erasure.sequence)
-ORDER BY sequence LIMIT 1"""
-).bindparams(_PROJECT)
-"""An erasure that is recorded of a row that is not there."""
 
 IS_KNOWN: Final = text(
     "SELECT EXISTS (SELECT FROM ledger.projects WHERE id = :project_id)"

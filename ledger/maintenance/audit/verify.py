@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from ledger.ddl import append_only, execution_chain, running_sums
 from ledger.ddl.compare import differences
 from ledger.ddl.declared import EXECUTION_RUNNING_SUMS, EXECUTION_SUM_TABLES
-from ledger.ddl.execution_appending import HEADS, LEDGER
-from ledger.ddl.execution_erasing import ERASURES
+from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
 from ledger.ddl.execution_hashing import CHAINED
 from ledger.ddl.scopes import SCOPED_PROJECTS, SCOPED_USERS, SEES_ALL
 from ledger.ddl.search_path import trusted
 from ledger.errors import UnknownReference
-from ledger.maintenance.audit.diagnosis import diagnosed
+from ledger.maintenance.audit.diagnosis import Reached, diagnosed
+from ledger.maintenance.audit.erasures import fault_of_erasures
 from ledger.maintenance.audit.sight import require_every_run, require_project, sees_every_run
 from ledger.maintenance.audit.statements import (
     AT,
@@ -22,13 +22,12 @@ from ledger.maintenance.audit.statements import (
     ENDS,
     IS_KNOWN,
     NEXT,
-    ORPHAN,
     PROJECTS,
 )
 from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
 from ledger.queries.scope import uuid_of
-from ledger.records.checkpoint import Head, require_checkpoint
+from ledger.records.checkpoint import require_checkpoint
 from ledger.records.verification import Fault, Verification
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ledger.queries.query import AnyRow
-    from ledger.records.checkpoint import Checkpoint
+    from ledger.records.checkpoint import Checkpoint, Head
 
 _BEFORE_ALL: Final = -(2**63)
 _ROUTINES: Final = (
@@ -91,7 +90,7 @@ def _verified(
     require_project(connection, project_id)
     kept = _kept(checkpoint, project_id)
     ends = connection.execute(ENDS, {"project_id": project_id}).one()
-    reached = Head(project_id=project_id, sequence=0, hash=bytes(HASH_BYTES))
+    reached = Reached(project_id, 0, bytes(HASH_BYTES))
     rows = erased = 0
     fault: Fault | None = None
     after = _BEFORE_ALL
@@ -116,14 +115,15 @@ def _verified(
             break
         rows, erased = rows + share.rows, erased + share.erased
         after = share.last_sequence
-        reached = Head(project_id=project_id, sequence=after, hash=bytes(share.last_hash))
+        reached = Reached(project_id, after, bytes(share.last_hash))
         if on_progress is not None:
             on_progress(rows)
     fault = (
         fault
         or _at_the_end(connection, ends, reached)
         or _against(connection, kept, reached)
-        or _beside(connection, project_id)
+        or fault_of_erasures(connection, project_id, kept)
+        or _of_sums(connection, project_id)
     )
     if fault is None and rows == 0 and kept is None:
         _require_known(connection, project_id)
@@ -173,13 +173,15 @@ def _kept(checkpoint: Checkpoint | None, project_id: UUID) -> Head | None:
     return next((head for head in checkpoint.heads if head.project_id == project_id), None)
 
 
-def _first_fault(connection: Connection, reached: Head, after: int, place: int) -> tuple[Head, int]:
+def _first_fault(
+    connection: Connection, reached: Reached, after: int, place: int
+) -> tuple[Reached, int]:
     """The last row that holds, and the sequence of the one after it, the n-th of its share."""
     asked = {"project_id": reached.project_id, "after": after, "skipped": max(place - 2, 0)}
     first, *second = connection.execute(NEXT, asked).all()
     if place == 1:
         return reached, first.sequence
-    before = Head(project_id=reached.project_id, sequence=first.sequence, hash=bytes(first.hash))
+    before = Reached(reached.project_id, first.sequence, bytes(first.hash))
     return before, second[0].sequence
 
 
@@ -191,7 +193,7 @@ def _until(ends: AnyRow) -> int:
     return min(ends_at if ends.head_sequence is None else [*ends_at, ends.head_sequence])
 
 
-def _at_the_end(connection: Connection, ends: AnyRow, reached: Head) -> Fault | None:
+def _at_the_end(connection: Connection, ends: AnyRow, reached: Reached) -> Fault | None:
     """Where the chain ends otherwise than its head says."""
     if ends.head_sequence is None and ends.last_sequence is None:
         return None
@@ -214,7 +216,7 @@ def _at_the_end(connection: Connection, ends: AnyRow, reached: Head) -> Fault | 
     return None
 
 
-def _against(connection: Connection, kept: Head | None, reached: Head) -> Fault | None:
+def _against(connection: Connection, kept: Head | None, reached: Reached) -> Fault | None:
     """Where the chain does not go on from where a checkpoint saw it."""
     if kept is None or kept.sequence == 0:
         return None
@@ -229,14 +231,9 @@ def _against(connection: Connection, kept: Head | None, reached: Head) -> Fault 
     return Fault(kind="changed", sequence=kept.sequence, run_id=found.run_id, detail=detail)
 
 
-def _beside(connection: Connection, project_id: UUID) -> Fault | None:
-    """Where what is kept beside the chain, and linked by no hash, does not agree with it."""
-    if (sequence := connection.scalar(ORPHAN, {"project_id": project_id})) is not None:
-        detail = f"an erasure of row {sequence} is recorded, and there is no such row"
-        return Fault(kind="missing", sequence=sequence, run_id=None, detail=detail)
-    if not sees_every_run(connection):
-        return None  # and so none of the sums
-    return fault_of_sums(connection, project_id)
+def _of_sums(connection: Connection, project_id: UUID) -> Fault | None:
+    """Where sums do not agree with the rows, for a role that sees any of them."""
+    return fault_of_sums(connection, project_id) if sees_every_run(connection) else None
 
 
 def _require_known(connection: Connection, project_id: UUID) -> None:

@@ -859,9 +859,19 @@ SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   -- Of random bits that nobody keeps: a salt that is erased cannot be worked out again.
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+  staged ledger.execution_ledger[];
   appended_at timestamptz;
   appended bigint;
 BEGIN
+  -- Before the heads are locked, as far as it can be: others wait for them.
+  SELECT array_agg(ROW(salted.id, salted.run_id, salted.parent_run_id, salted.project_id, salted.user_id, salted.agent_id, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.status, salted.error_message, NULL, NULL, salted.created_at, NULL, NULL, NULL, NULL, NULL, salted.salt, ledger.payload_digests(salted.salt, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.error_message))::ledger.execution_ledger ORDER BY place) INTO staged
+  FROM (
+    SELECT sent.*, sha256(secret || int8send(place)) AS salt
+    FROM ROWS FROM (json_to_recordset(executions) AS (id uuid, run_id text, parent_run_id text, project_id uuid, user_id uuid, agent_id text, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, status text, error_message text, created_at timestamptz(3)))
+      WITH ORDINALITY AS sent(id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, place)
+    WHERE project_id = ANY (projects)
+    OFFSET 0 -- or a salt would be worked out for each digest
+  ) AS salted;
   -- In the order of their ids, or two who append to the same projects would deadlock.
   INSERT INTO ledger.execution_heads (project_id) SELECT * FROM unnest(projects) AS id ORDER BY id
   ON CONFLICT DO NOTHING;
@@ -876,18 +886,13 @@ BEGIN
     SELECT *, ledger.chained_hash(head_hash, sha256(ledger.execution_encoding(digested.project_id, digested.sequence, digested.id, digested.user_id, digested.created_at, appended_at, (execution_trace_json ->> 'duration_ms')::bigint, digested.run_id, digested.parent_run_id, digested.agent_id, digested.status, (cost_json ->> 'total')::numeric(24, 12), digested.payload_digests)))
       OVER (PARTITION BY project_id ORDER BY place) AS hash
     FROM (
-      SELECT *, ledger.payload_digests(salted.salt, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.error_message) AS payload_digests
-      FROM (
-        SELECT sent.*, head.hash AS head_hash, sha256(secret || int8send(place)) AS salt,
-          head.sequence + row_number() OVER (PARTITION BY sent.project_id ORDER BY place)
-            AS sequence
-        FROM ROWS FROM (json_to_recordset(executions) AS (id uuid, run_id text, parent_run_id text, project_id uuid, user_id uuid, agent_id text, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, status text, error_message text, created_at timestamptz(3)))
-          WITH ORDINALITY AS sent(id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, place)
-        JOIN ledger.execution_heads head ON head.project_id = sent.project_id
-        WHERE sent.project_id = ANY (projects) AND NOT EXISTS (
-          SELECT FROM ledger.execution_ledger stored WHERE stored.run_id = sent.run_id)
-      ) AS salted
-      OFFSET 0 -- or each digest would be worked out twice
+      SELECT id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, salt, payload_digests, ordinality AS place, head_hash,
+        head_sequence + row_number() OVER (PARTITION BY project_id ORDER BY ordinality) AS sequence
+      FROM unnest(staged) WITH ORDINALITY AS sent
+      JOIN (
+        SELECT project_id, sequence AS head_sequence, hash AS head_hash FROM ledger.execution_heads
+      ) AS head USING (project_id)
+      WHERE NOT EXISTS (SELECT FROM ledger.execution_ledger stored WHERE stored.run_id = sent.run_id)
     ) AS digested
   ) AS hashed
   WINDOW chain AS (PARTITION BY project_id ORDER BY place)
@@ -936,20 +941,29 @@ REVOKE ALL ON ROUTINE ledger.extend_chain FROM PUBLIC;
 CREATE OR REPLACE FUNCTION ledger.guard_head() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-  IF NEW.project_id = OLD.project_id AND NEW.sequence > OLD.sequence AND EXISTS (
-    SELECT FROM ledger.execution_ledger WHERE project_id = NEW.project_id
-      AND sequence = NEW.sequence AND hash = NEW.hash)
+  IF NEW.project_id = OLD.project_id AND (
+    (NEW.erasures, NEW.erasures_hash) = (OLD.erasures, OLD.erasures_hash)
+    AND NEW.sequence > OLD.sequence AND EXISTS (
+      SELECT FROM ledger.execution_ledger WHERE project_id = NEW.project_id
+        AND sequence = NEW.sequence AND hash = NEW.hash)
+    OR (NEW.sequence, NEW.hash) = (OLD.sequence, OLD.hash)
+    AND NEW.erasures = OLD.erasures + 1 AND EXISTS (
+      SELECT FROM ledger.execution_erasures WHERE project_id = NEW.project_id
+        AND number = NEW.erasures AND hash = NEW.erasures_hash))
   THEN
     RETURN NEW;
   END IF;
   RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
-    'UPDATE of ledger.execution_heads is refused: a head moves on to a row that was appended';
+    'UPDATE of ledger.execution_heads is refused: a head moves on to a row, or an erasure, that was'
+    ' appended';
 END
 $function$;
 CREATE OR REPLACE FUNCTION ledger.begin_head() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-  IF NEW.sequence = 0 AND NEW.hash = '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea THEN
+  IF (NEW.sequence, NEW.hash, NEW.erasures, NEW.erasures_hash)
+    = (0, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea, 0, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea)
+  THEN
     RETURN NEW;
   END IF;
   RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE =
@@ -982,6 +996,20 @@ BEGIN
     ' erased by ledger.erase_execution()';
 END
 $function$;
+CREATE OR REPLACE FUNCTION ledger.link_erasure() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  head ledger.execution_heads;
+BEGIN
+  SELECT * INTO head FROM ledger.execution_heads WHERE project_id = NEW.project_id FOR UPDATE;
+  NEW.number := coalesce(head.erasures, 0) + 1;
+  NEW.erased_at := clock_timestamp();
+  NEW.erased_by := SESSION_USER;
+  NEW.hash := sha256(coalesce(head.erasures_hash, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || sha256('\x01'::bytea || uuid_send(NEW.project_id) || int8send(NEW.number) || int8send(NEW.sequence) || timestamptz_send(NEW.erased_at) || coalesce(int4send(octet_length(convert_to(NEW.erased_by, 'UTF8'))) || convert_to(NEW.erased_by, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(NEW.reason, 'UTF8'))) || convert_to(NEW.reason, 'UTF8'), '\xffffffff'::bytea)));
+  RETURN NEW;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.link_erasure FROM PUBLIC;
 CREATE OR REPLACE FUNCTION ledger.carry_out_erasure() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
@@ -993,6 +1021,8 @@ BEGIN
     execution_trace_json = jsonb_build_object('steps', '[]'::jsonb, 'duration_ms', erased.execution_trace_json -> 'duration_ms'),
     error_message = CASE WHEN erased.error_message IS NOT NULL THEN '[erased]' END
   WHERE erased.project_id = NEW.project_id AND erased.sequence = NEW.sequence;
+  UPDATE ledger.execution_heads SET erasures = NEW.number, erasures_hash = NEW.hash
+  WHERE project_id = NEW.project_id;
   RETURN NULL;
 END
 $function$;
@@ -1005,7 +1035,7 @@ BEGIN
   INSERT INTO ledger.execution_erasures (project_id, sequence, reason)
   SELECT project_id, sequence, erase_execution.reason FROM ledger.execution_ledger
   WHERE run_id = run AND (narrowed IS NULL OR user_id = narrowed)
-  ON CONFLICT DO NOTHING;
+  ON CONFLICT (project_id, sequence) DO NOTHING;
   -- Where the record came without the deed, as by a replay.
   IF EXISTS (
     SELECT FROM ledger.execution_ledger JOIN ledger.execution_erasures USING (project_id, sequence)
@@ -1036,15 +1066,18 @@ $function$;
 REVOKE ALL ON ROUTINE ledger.executions_by_run FROM PUBLIC;
 CREATE OR REPLACE TRIGGER execution_ledger_extends_chain AFTER INSERT ON ledger.execution_ledger REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION ledger.extend_chain();
 CREATE OR REPLACE TRIGGER execution_heads_begin_at_nothing BEFORE INSERT ON ledger.execution_heads FOR EACH ROW EXECUTE FUNCTION ledger.begin_head();
+CREATE OR REPLACE TRIGGER execution_erasures_are_linked BEFORE INSERT ON ledger.execution_erasures FOR EACH ROW EXECUTE FUNCTION ledger.link_erasure();
 CREATE OR REPLACE TRIGGER execution_erasures_are_carried_out AFTER INSERT ON ledger.execution_erasures FOR EACH ROW EXECUTE FUNCTION ledger.carry_out_erasure();
 
 -- drop ExecutionChain execution_ledger
 DROP TRIGGER IF EXISTS execution_ledger_extends_chain ON ledger.execution_ledger;
 DROP TRIGGER IF EXISTS execution_heads_begin_at_nothing ON ledger.execution_heads;
+DROP TRIGGER IF EXISTS execution_erasures_are_linked ON ledger.execution_erasures;
 DROP TRIGGER IF EXISTS execution_erasures_are_carried_out ON ledger.execution_erasures;
 DROP ROUTINE IF EXISTS ledger.executions_by_run;
 DROP ROUTINE IF EXISTS ledger.erase_execution;
 DROP ROUTINE IF EXISTS ledger.carry_out_erasure;
+DROP ROUTINE IF EXISTS ledger.link_erasure;
 DROP ROUTINE IF EXISTS ledger.guard_execution;
 DROP ROUTINE IF EXISTS ledger.begin_head;
 DROP ROUTINE IF EXISTS ledger.guard_head;
