@@ -41,6 +41,8 @@ def differences(connection: Connection) -> list[Difference]:
     Nothing is changed: what is wanted is made as temporary objects and rolled back.
     """
     with trusted(connection):
+        # Or PostgreSQL writes definitions otherwise than they are declared.
+        connection.execute(text("SET LOCAL quote_all_identifiers = off"))
         return [
             *_of_tables(connection),
             *_of_objects(connection),

@@ -138,9 +138,8 @@ class ExecutionBudget:
         if isinstance(units, Unpriced):
             raise UnknownPrice(
                 f"{units.sentence}, and the rates do not cover these tokens; add the price to the"
-                " price list, which runs read as they begin and at most once a minute, or give"
-                " BudgetRates input_cents_per_million and output_cents_per_million, and account"
-                " them again"
+                " price list, which runs read as they begin, or give BudgetRates"
+                " input_cents_per_million and output_cents_per_million, and account them again"
             )
         return self._account("tokens", units, {"input": input_tokens, "output": output_tokens})
 

@@ -36,7 +36,13 @@ class PriceList:
     """
 
     def __init__(self, prices: Iterable[ModelPrice]) -> None:
-        self._models = by_model(prices)
+        said = tuple(prices)
+        self._models = by_model(said)
+        self._count = len(said)
+
+    def __len__(self) -> int:
+        """How many prices it was made of."""
+        return self._count
 
     def providers(self, model: str) -> list[str]:
         """Who serves the model at some price, in their order."""

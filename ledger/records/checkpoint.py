@@ -201,7 +201,7 @@ class InclusionProof:
 
 def require_checkpoint(checkpoint: object) -> None:
     """Raise InvalidArgument for what is no checkpoint, such as the text of one."""
-    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+    if not isinstance(checkpoint, Checkpoint):
         raise InvalidArgument(
             f"checkpoint {shown(checkpoint)} is none; read its text by Checkpoint.from_json"
         )

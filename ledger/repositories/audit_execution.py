@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ledger.errors import LedgerError
 from ledger.pricing.price import PriceList
 from ledger.queries.executions import execution
-from ledger.queries.prices import model_prices
+from ledger.queries.prices import model_prices, price_count
 from ledger.repositories.audit_runs import AsyncRun, Run
-from ledger.repositories.running import terms_of, without_prices
+from ledger.repositories.running import prices_without, terms_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -25,27 +24,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_REMEMBERED_SECONDS: Final = 60.0
-"""How long prices are as they were read: a run begins often, and a price seldom."""
 
-
-class _Prices:
-    """The price list that was read last, and when."""
-
-    _read: tuple[float, PriceList] | None = None
-
-    def _remembered(self) -> PriceList | None:
-        if self._read is None or monotonic() - self._read[0] > _REMEMBERED_SECONDS:
-            return None
-        return self._read[1]
-
-    def _remember(self, prices: PriceList) -> PriceList:
-        self._read = monotonic(), prices
-        return prices
-
-
-class AuditExecution(_Prices):
+class AuditExecution:
     """One run, called."""
+
+    _known_prices: PriceList | None = None
 
     if TYPE_CHECKING:  # the repository's
 
@@ -98,8 +81,8 @@ class AuditExecution(_Prices):
                 run.output = {"deployed": True}
 
         It is recorded when the block ends: completed; failed, with the exception; or aborted,
-        with BudgetExceeded. Its cost is what ``run.budget`` was told, at the ledger's prices as
-        they were read within the last minute, or ``prices``, or else the ``rates``. Bound to a
+        with BudgetExceeded. Its cost is what ``run.budget`` was told, at the ledger's prices when
+        it began, or ``prices``, or else the ``rates``. Bound to a
         caller's transaction, a run whose block raises is logged whole as well: what undoes the
         transaction undoes the run.
 
@@ -129,18 +112,20 @@ class AuditExecution(_Prices):
         )
 
     def _price_list(self) -> PriceList | None:
-        if (known := self._remembered()) is not None:
-            return known
+        known = self._known_prices
         try:
-            found = self.fetch(model_prices)
+            if known is None or len(known) != self.fetch(price_count):
+                prices = self.fetch(model_prices)
+                known = self._known_prices = PriceList(prices)
         except LedgerError as error:
-            without_prices(error)
-            return None
-        return self._remember(PriceList(found))
+            return prices_without(error, known)
+        return known
 
 
-class AsyncAuditExecution(_Prices):
+class AsyncAuditExecution:
     """One run, awaited."""
+
+    _known_prices: PriceList | None = None
 
     if TYPE_CHECKING:  # the repository's
 
@@ -208,11 +193,11 @@ class AsyncAuditExecution(_Prices):
         )
 
     async def _price_list(self) -> PriceList | None:
-        if (known := self._remembered()) is not None:
-            return known
+        known = self._known_prices
         try:
-            found = await self.fetch(model_prices)
+            if known is None or len(known) != await self.fetch(price_count):
+                prices = await self.fetch(model_prices)
+                known = self._known_prices = PriceList(prices)
         except LedgerError as error:
-            without_prices(error)
-            return None
-        return self._remember(PriceList(found))
+            return prices_without(error, known)
+        return known

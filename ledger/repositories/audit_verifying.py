@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ledger.maintenance.audit.checkpoints import checkpoint, inclusion_proof
-from ledger.maintenance.audit.verify import guards, verify, verify_chains
+from ledger.maintenance.audit.guards import guards
+from ledger.maintenance.audit.verify import verify, verify_chains
 from ledger.records.verification import LedgerVerification
 
 if TYPE_CHECKING:

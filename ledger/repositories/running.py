@@ -185,9 +185,11 @@ def terms_of(run_id: str, given: Mapping[str, Any]) -> RunTerms:
     return RunTerms(run_id=run_id, **{k: v for k, v in given.items() if v is not None})
 
 
-def without_prices(error: LedgerError) -> None:
-    """Say that tokens are priced by rates alone, as the catalogue cannot be read."""
-    _logger.warning("a run's tokens are priced by its rates alone: %s", error)
+def prices_without(error: LedgerError, known: PriceList | None) -> PriceList | None:
+    """What tokens are priced by where the stored prices cannot be read, which is said."""
+    by = "its rates alone" if known is None else "the prices that were read before"
+    _logger.warning("a run's tokens are priced by %s: %s", by, error)
+    return known
 
 
 def _step(taken: Mapping[str, Any], step: Step, error: BaseException | None) -> ExecutionStep:

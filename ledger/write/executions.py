@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic_core import to_json
 
-from ledger.errors import InvalidRecord, LedgerError, UnknownReference
+from ledger.errors import Contended, InvalidRecord, LedgerError, UnknownReference
 from ledger.records.audit import ExecutionRecord
 from ledger.records.completion import EPOCH, MILLISECOND
 from ledger.records.execution import Execution
@@ -128,9 +128,21 @@ def _insistently(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
         except Exception as error:
             if not is_collision(error):
                 raise
-            return (yield from atomically(steps()))
+            return (yield from _once_more(steps))
     except UnicodeError as error:
         raise refusal(error) from error
+
+
+def _once_more(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
+    try:
+        return (yield from atomically(steps()))
+    except Exception as error:
+        if not is_collision(error):
+            raise
+        raise Contended(
+            "somebody else recorded one of these run_ids after this transaction took its snapshot;"
+            " record them again in a new transaction"
+        ) from error
 
 
 def _recorded(run_id: str) -> Steps[ExecutionRecord]:

@@ -22,13 +22,14 @@ from ledger import Ledger
 from ledger.engine import engine
 from ledger.errors import (
     ConflictingRecord,
+    Contended,
     DatabaseUnavailable,
     InvalidRecord,
     SchemaNotReady,
     UnknownReference,
 )
 from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
-from tests.audits import BOB, NESTED, OTHER_PROJECT, PROJECT, by_sql, execution, introduce
+from tests.audits import BOB, NESTED, OTHER_PROJECT, PROJECT, audited, by_sql, execution, introduce
 from tests.ledgers import ledger_at
 from tests.writers import Kind, sql, stop_jobs
 
@@ -476,6 +477,24 @@ def test_who_cannot_see_what_others_commit_is_told_and_leaves_no_fork(database_u
             with pytest.raises(Exception, match=r"(?i)concurrent|stood in each other"):
                 Ledger.bound(connection).audit.record_execution(execution("third"))
         assert ledger.audit.verify(PROJECT).rows == 2
+    own.dispose()
+
+
+def test_a_run_id_that_a_snapshot_does_not_show_is_to_be_recorded_again(database_url: str) -> None:
+    own = engine(database_url)
+    with audited(database_url) as ledger:
+        with own.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            connection.execute(text("SELECT count(*) FROM ledger.execution_heads"))
+            ledger.audit.record_execution(execution(project_id=OTHER_PROJECT))
+            bound = Ledger.bound(connection)
+            with pytest.raises(Contended, match="in a new transaction"):
+                bound.audit.record_execution(execution())
+            with pytest.raises(Contended, match="in a new transaction"):
+                bound.audit.record_executions([execution("another"), execution()])
+            connection.rollback()
+            with pytest.raises(ConflictingRecord):
+                bound.audit.record_execution(execution())
+        assert ledger.audit.verify_all().is_intact
     own.dispose()
 
 

@@ -24,6 +24,7 @@ from ledger.errors import (
     ConflictingRecord,
     InvalidArgument,
     InvalidRecord,
+    UnknownPrice,
     UnknownReference,
 )
 from ledger.pricing.budget_rates import BudgetRates
@@ -307,6 +308,57 @@ def test_tokens_are_priced_by_the_catalogue(ledger: Ledger, database_url: str, k
 
     assert record is not None
     assert record.total_cost_cents == Decimal("17.5"), "2.5 cents for input, 15 for output"
+
+
+def test_a_price_that_was_added_is_there_for_the_next_run(
+    ledger: Ledger, database_url: str, kind: Kind
+) -> None:
+    again = {**ASKED, "run_id": "next"}
+
+    def account(run: Run | AsyncRun) -> None:
+        run.budget.account_tokens(10_000, 15_000, model="gpt-4o")
+
+    def add() -> None:
+        ledger.tenancy.upsert_provider("openai")
+        ledger.billing.add_prices([PRICE])
+
+    def called() -> None:
+        with Ledger.connect(database_url) as own:
+            with pytest.raises(UnknownPrice), own.audit.execution(**ASKED) as run:
+                account(run)
+            add()
+            with own.audit.execution(**again) as run:
+                account(run)
+
+    async def awaited() -> None:
+        async with AsyncLedger.connect(database_url) as own:
+            with pytest.raises(UnknownPrice):
+                async with own.audit.execution(**ASKED) as run:
+                    account(run)
+            add()
+            async with own.audit.execution(**again) as run:
+                account(run)
+
+    called() if kind == "called" else asyncio.run(awaited())
+
+    found = ledger.audit.execution("next")
+    assert found is not None
+    assert found.total_cost_cents == Decimal("17.5")
+
+
+def test_a_run_goes_on_at_the_prices_known_where_they_cannot_be_read_anew(
+    ledger: Ledger, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.tenancy.upsert_provider("openai")
+    ledger.billing.add_prices([PRICE])
+    with Ledger.connect(database_url) as own:
+        with own.audit.execution(**ASKED):
+            pass
+        sql(database_url, "ALTER TABLE ledger.model_prices RENAME TO hidden")
+        with own.audit.execution(**{**ASKED, "run_id": "next"}) as run:
+            assert run.budget.account_tokens(10_000, 15_000, model="gpt-4o") == Decimal("17.5")
+
+    assert "by the prices that were read before" in caplog.text
 
 
 def test_tokens_of_an_unknown_model_are_priced_by_the_rates(

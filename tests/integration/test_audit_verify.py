@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -259,12 +259,28 @@ def test_rows_that_changed_places_are_found(chains: Chains, first: int, second: 
     assert f"row {second}" in fault(found).detail
 
 
-def test_a_row_that_was_moved_to_the_end_is_found(chains: Chains) -> None:
+@pytest.mark.parametrize("to", [-(2**63), 0, 1, 2, 4, 5, RUNS, RUNS + 1, 100])
+@pytest.mark.parametrize("place", [3, RUNS])
+def test_a_row_that_was_moved_is_found(chains: Chains, place: int, to: int) -> None:
+    if to == place:
+        to -= 1
     found = chains.tampered(
-        f"UPDATE ledger.execution_ledger SET sequence = 100 WHERE {of_project('sequence = 3')}"
+        f"UPDATE ledger.execution_ledger SET sequence = {to}"
+        f" WHERE {of_project(f'sequence = {place}')}"
     )
 
-    assert fault(found).kind == "reordered"
+    assert (fault(found).kind, fault(found).sequence) == ("reordered", to)
+    assert fault(found).run_id == f"{chains.project}-{place}"
+    assert f"row {place}" in fault(found).detail
+
+
+def test_a_row_that_lost_its_place_is_found(chains: Chains) -> None:
+    found = chains.tampered(
+        "ALTER TABLE ledger.execution_ledger ALTER sequence DROP NOT NULL",
+        f"UPDATE ledger.execution_ledger SET sequence = NULL WHERE {of_project('sequence = 3')}",
+    )
+
+    assert (fault(found).kind, fault(found).sequence) == ("changed", None)
     assert fault(found).run_id == f"{chains.project}-3"
 
 
@@ -551,6 +567,8 @@ def test_what_cannot_be_verified_is_refused_by_name(chains: Chains) -> None:
         chains.ledger.audit.verify_all(checkpoint=taken)
     with pytest.raises(InvalidArgument, match=r"Checkpoint\.from_json"):
         chains.ledger.audit.inclusion_proof("a run", taken)
+    with pytest.raises(InvalidArgument, match="checkpoint None"):
+        chains.ledger.audit.inclusion_proof("a run", cast("Any", None))
     with pytest.raises(InvalidArgument, match="run_id"):
         chains.ledger.audit.inclusion_proof("\0", chains.checkpoint())
 

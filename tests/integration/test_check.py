@@ -467,6 +467,12 @@ def test_another_search_path_is_no_drift(database_url: str, target: Target) -> N
     command.check(config(database_url, target))
 
 
+def test_another_way_to_write_identifiers_is_no_drift(database_url: str) -> None:
+    name = database_url.rpartition("/")[2].partition("?")[0]
+    sql(database_url, f"ALTER DATABASE {name} SET quote_all_identifiers = on")
+    assert errors(database_url) == []
+
+
 def test_looking_changes_nothing(database_url: str) -> None:
     objects = "SELECT count(*) FROM pg_class UNION ALL SELECT count(*) FROM pg_proc"
     before = sql(database_url, objects)

@@ -338,7 +338,7 @@ def test_tokens_of_unknown_price_are_never_free(call: dict[str, Any], rates: Bud
     named = re.escape(repr(call["model"])) if call else "no model is named"
     for spent in (with_gaps(rates=rates), budget(rates=rates)):
         with pytest.raises(
-            UnknownPrice, match=f"{named}.*; add .*once a minute, or give BudgetRates"
+            UnknownPrice, match=f"{named}.*; add .*as they begin, or give BudgetRates"
         ):
             spent.account_tokens(1, 1, **call)
         assert_nothing_accounted(spent)

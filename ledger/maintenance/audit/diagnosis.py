@@ -35,27 +35,30 @@ def diagnosed(connection: Connection, before: Reached, sequence: int) -> Fault:
     asked = {"project_id": before.project_id, "sequence": sequence}
     rows = connection.execute(AROUND, asked).all()
     if sequence < place:
-        return _doubled(rows, before)
+        return _doubled(connection, rows, before)
     successor = _elsewhere(connection, before, place)
     if sequence > place:
-        if successor is not None and successor.sequence != sequence:
+        if successor is not None:
             return _fault("reordered", successor, f"it was appended as row {place}")
         detail = f"rows {place} to {sequence - 1} are gone"
         return Fault(kind="missing", sequence=place, run_id=None, detail=detail)
     row, following = rows[0], rows[1] if len(rows) > 1 else None
     if following is not None and following.sequence == place:
-        return _doubled(rows, before)
+        return _doubled(connection, rows, before)
     if bytes(row.previous_hash) == before.hash:
         return _of_linked(row, following, successor)
     return _of_unlinked(connection, before, row, following, successor)
 
 
-def _doubled(rows: Sequence[AnyRow], before: Reached) -> Fault:
-    """Of rows in one place, or in one that no row has, those that no other row comes after."""
+def _doubled(connection: Connection, rows: Sequence[AnyRow], before: Reached) -> Fault:
+    """Of rows in one place, or in one that no row has, the one that was not appended there."""
     place = rows[0].sequence
     linked = {bytes(row.previous_hash) for row in rows if row.sequence > place}
     strays = [row for row in rows if row.sequence == place and bytes(row.hash) not in linked]
-    stray = (strays or rows)[0]
+    moved = [row for row in rows if row.sequence == place and row.hash != row.rehashed]
+    if len(moved) == 1 and (original := _original_place(connection, moved[0], before)) is not None:
+        return _fault("reordered", moved[0], f"it was appended as row {original}")
+    stray = (moved or strays or rows)[0]
     held = f"row {place} is there twice" if 0 < place <= before.sequence + 1 else _NEVER_WRITTEN
     return _fault("inserted", stray, held)
 
@@ -81,8 +84,7 @@ def _of_unlinked(
     successor: AnyRow | None,
 ) -> Fault:
     """A row that does not say that it comes after the one before."""
-    asked = {"project_id": before.project_id, "sequence": row.sequence}
-    original = connection.execute(ORIGINAL_PLACE, asked).scalar()
+    original = _original_place(connection, row, before)
     if original == before.sequence and before.sequence > 0:
         # Two rows come after the same one, and this one is what was appended.
         return _at(connection, before, "inserted", _NEVER_WRITTEN)
@@ -118,10 +120,23 @@ def _changed_payload(row: AnyRow) -> str:
     return f"{' and '.join(changed)} is not what was recorded"
 
 
+def _original_place(connection: Connection, row: AnyRow, before: Reached) -> int | None:
+    asked = {"project_id": before.project_id, "sequence": row.sequence, "hash": row.hash}
+    place: int | None = connection.execute(ORIGINAL_PLACE, asked).scalar()
+    return place
+
+
 def _elsewhere(connection: Connection, before: Reached, place: int) -> AnyRow | None:
     """The row that comes after that one, and does not stand there."""
     asked = {"project_id": before.project_id, "hash": before.hash, "sequence": place}
     return connection.execute(LINKED_TO, asked).first()
+
+
+def moved_from(connection: Connection, before: Reached) -> Fault | None:
+    """The row that was appended after the last one that holds, where it stands elsewhere."""
+    place = before.sequence + 1
+    found = _elsewhere(connection, before, place)
+    return None if found is None else _fault("reordered", found, f"it was appended as row {place}")
 
 
 def _at(connection: Connection, place: Reached, kind: FaultKind, detail: str) -> Fault:

@@ -99,15 +99,21 @@ ORDER BY {_ORDER} OFFSET :skipped LIMIT 2"""
 ENDS: Final = text(
     f"""
 SELECT head.sequence AS head_sequence, head.hash AS head_hash,
-  last.sequence AS last_sequence, last.run_id AS last_run_id
+  last.sequence AS last_sequence, last.run_id AS last_run_id,
+  stray.sequence AS stray_sequence, stray.run_id AS stray_run_id
 FROM (SELECT :project_id AS project_id) AS asked
 LEFT JOIN ledger.{HEADS} head ON head.project_id = asked.project_id
 LEFT JOIN LATERAL (
   SELECT sequence, run_id FROM ledger.{LEDGER} stored
   WHERE stored.project_id = asked.project_id AND sequence IS NOT NULL
-  ORDER BY sequence DESC LIMIT 1) AS last ON true"""
+  ORDER BY sequence DESC LIMIT 1) AS last ON true
+LEFT JOIN LATERAL (
+  SELECT sequence, coalesce(run_id, '') AS run_id FROM ledger.{LEDGER} stored
+  WHERE stored.project_id = asked.project_id AND (sequence < 1 OR sequence IS NULL)
+  ORDER BY sequence LIMIT 1) AS stray ON true"""
 ).bindparams(_PROJECT)
-"""Where the head says that the chain ends, and where it does, at one moment."""
+"""Where the head says that the chain ends, and where it does, and a row that stands before it or
+nowhere, at one moment."""
 
 AROUND: Final = text(
     f"""
@@ -135,12 +141,12 @@ ORIGINAL_PLACE: Final = text(
     f"""
 SELECT original.place FROM ledger.{LEDGER} stored, generate_series(1, (
   SELECT count(*) FROM ledger.{LEDGER} WHERE project_id = :project_id) + 1) AS original(place)
-WHERE stored.project_id = :project_id AND stored.sequence = :sequence
+WHERE stored.project_id = :project_id AND stored.sequence = :sequence AND stored.hash = :hash
   AND stored.hash = sha256(stored.previous_hash || sha256({
         encoding_of("stored", sequence="original.place")
     }))
 LIMIT 1"""
-).bindparams(_PROJECT, _SEQUENCE)
+).bindparams(_PROJECT, _SEQUENCE, _HASH)
 """Where in the chain a row was written that now stands elsewhere, which each place is tried for."""
 
 AT: Final = text(

@@ -1,0 +1,46 @@
+"""Whether the database has what keeps runs from being changed, as this version declares it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ledger.ddl import append_only, execution_chain, running_sums
+from ledger.ddl.compare import differences
+from ledger.ddl.declared import EXECUTION_RUNNING_SUMS, EXECUTION_SUM_TABLES
+from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
+from ledger.ddl.execution_hashing import CHAINED
+from ledger.ddl.scopes import SCOPED_PROJECTS, SCOPED_USERS, SEES_ALL
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_ROUTINES: Final = (
+    *execution_chain.ROUTINES,
+    *append_only.ROUTINES,
+    *running_sums.routines(EXECUTION_RUNNING_SUMS),
+    SCOPED_USERS,
+    SCOPED_PROJECTS,
+    SEES_ALL,
+)
+_GUARDED: Final = frozenset(
+    (
+        LEDGER,
+        HEADS,
+        ERASURES,
+        *EXECUTION_SUM_TABLES,
+        *(routine.name for routine in _ROUTINES),
+        CHAINED,
+        "my_scopes",
+        "my_projects",
+        "schema ledger",
+        "session_replication_role",
+    )
+)
+"""Objects that keep runs as they are, or show them."""
+
+
+def guards(connection: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the database lacks of what keeps runs from being changed, and what cannot be told."""
+    found = [each for each in differences(connection) if each.object in _GUARDED]
+    unguarded = (str(each) for each in found if not (each.is_warning or each.is_unseen))
+    return tuple(unguarded), tuple(str(each) for each in found if each.is_unseen)
