@@ -10,7 +10,7 @@ from sqlalchemy import column, delete, func, select, table
 from sqlalchemy.dialects.postgresql import insert
 
 from ledger.ddl import row_policies
-from ledger.ddl.declared import DECLARED, EXECUTION_SUM_TABLES, USAGE_SUMS
+from ledger.ddl.declared import DECLARED, EXECUTION_RUNNING_SUMS, USAGE_SUMS
 from ledger.ddl.latency_functions import aggregates, latency_routines
 from ledger.ddl.objects import RowPolicy
 from ledger.ddl.rendering import Rendering
@@ -42,7 +42,7 @@ _SUMS = (name for sums in USAGE_SUMS for name in table_names(sums))
 _USAGE = "SELECT ON ledger.token_usage_ledger, " + ", ".join(f"ledger.{name}" for name in _SUMS)
 _CHAINS = "SELECT ON ledger.execution_heads, ledger.execution_erasures"
 _RUNS = "SELECT ON ledger.execution_ledger, " + ", ".join(
-    f"ledger.{name}" for name in EXECUTION_SUM_TABLES
+    f"ledger.{name}" for name in table_names(EXECUTION_RUNNING_SUMS)
 )
 _HASHING = ("execution_encoding", "payload_digests", "uuid_time")
 _WITH_POLICIES: Final = tuple(target for target in DECLARED if isinstance(target, RowPolicy))

@@ -68,7 +68,6 @@ _EXECUTIONS: Final = Execution.__tablename__
 _HEADS: Final = ExecutionHead.__tablename__
 _ERASURES: Final = ExecutionErasure.__tablename__
 
-EXECUTION_SUM_TABLES: Final = (EXECUTION_DELTAS, EXECUTION_DAYS, EXECUTION_COSTS)
 _EXECUTION_KEY_NAMES: Final = tuple(name for name, _ in EXECUTION_KEYS)
 _SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
 _SUM_KEY_NAMES: Final = tuple(name for name, _ in SUM_KEYS)

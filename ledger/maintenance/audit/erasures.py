@@ -40,12 +40,13 @@ ends AS (
 SELECT ends.number, coalesce(ends.hash, {NO_HASH}) AS hash, ends.hash_kept,
   coalesce(head.erasures, 0) AS head_number,
   coalesce(head.erasures_hash, {NO_HASH}) AS head_hash,
-  faulty.number AS faulty_number, faulty.sequence, faulty.run_id, faulty.has_row
+  faulty.number AS faulty_number, faulty.sequence, faulty.run_id, faulty.has_row,
+  coalesce(faulty.is_faulty, false) AS is_faulty
 FROM ends
 LEFT JOIN ledger.{HEADS} head ON head.project_id = :project_id
 LEFT JOIN LATERAL (
-  SELECT * FROM linked WHERE (holds AND has_row) IS NOT TRUE ORDER BY number LIMIT 1
-) AS faulty ON faulty.sequence IS NOT NULL"""
+  SELECT true AS is_faulty, * FROM linked WHERE (holds AND has_row) IS NOT TRUE
+  ORDER BY number LIMIT 1) AS faulty ON true"""
 ).bindparams(
     bindparam("project_id", type_=Uuid()),
     bindparam("kept", type_=BigInteger()),
@@ -58,7 +59,7 @@ def fault_of_erasures(connection: Connection, project_id: UUID, kept: Head | Non
     """Where they are not what was written, up to the head and as the checkpoint saw them."""
     asked = {"project_id": project_id, "kept": 0 if kept is None else kept.erasures}
     found = connection.execute(_CHAIN, asked).one()
-    if found.sequence is not None:
+    if found.is_faulty:
         return _of_one(found)
     if found.number < found.head_number:
         return _truncated(found.number, found.head_number, "are gone")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ledger.ddl import append_only, execution_chain, running_sums
 from ledger.ddl.compare import differences
-from ledger.ddl.declared import EXECUTION_RUNNING_SUMS, EXECUTION_SUM_TABLES
+from ledger.ddl.declared import EXECUTION_RUNNING_SUMS
 from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
 from ledger.ddl.execution_hashing import CHAINED
 from ledger.ddl.scopes import SCOPED_PROJECTS, SCOPED_USERS, SEES_ALL
@@ -27,7 +27,7 @@ _GUARDED: Final = frozenset(
         LEDGER,
         HEADS,
         ERASURES,
-        *EXECUTION_SUM_TABLES,
+        *running_sums.table_names(EXECUTION_RUNNING_SUMS),
         *(routine.name for routine in _ROUTINES),
         CHAINED,
         "my_scopes",
