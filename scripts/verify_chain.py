@@ -4,7 +4,7 @@
 Have all rows written to a file, by a role that sees every one, and check it (Python 3.11):
 
     psql "$DATABASE_URL" -c "COPY (
-      SELECT run.project_id, run.sequence, run.id, run.user_id,
+      SELECT project_id, sequence, run.id, run.user_id,
         to_jsonb(run.created_at AT TIME ZONE 'UTC') #>> '{}' AS created_at,
         to_jsonb(run.recorded_at AT TIME ZONE 'UTC') #>> '{}' AS recorded_at,
         run.duration_ms, run.run_id, to_json(run.parent_run_id) AS parent_run_id, run.agent_id,
@@ -17,8 +17,8 @@ Have all rows written to a file, by a role that sees every one, and check it (Py
         to_jsonb(erasure.erased_at AT TIME ZONE 'UTC') #>> '{}' AS erased_at,
         encode(erasure.hash, 'hex') AS erasure_hash
       FROM ledger.execution_ledger run
-      LEFT JOIN ledger.execution_erasures erasure USING (project_id, sequence)
-      ORDER BY run.project_id, run.sequence
+      FULL JOIN ledger.execution_erasures erasure USING (project_id, sequence)
+      ORDER BY project_id, sequence
     ) TO STDOUT (FORMAT csv, HEADER, ENCODING 'UTF8')" > chain.csv &&
     python scripts/verify_chain.py chain.csv --checkpoint checkpoint.json
 
@@ -154,7 +154,7 @@ def fault_of_payloads(row: Mapping[str, str]) -> str:
 def erasure_of(row: Mapping[str, str]) -> tuple[int, int, bytes, bytes]:
     """The record of a row's erasure, as it is hashed."""
     place, sequence = int(row["erasure"]), int(row["sequence"])
-    encoded = b"\x01" + UUID(row["project_id"]).bytes + number(place) + number(sequence)
+    encoded = b"\x02" + UUID(row["project_id"]).bytes + number(place) + number(sequence)
     encoded += moment(row["erased_at"]) + sized(row["erased_by"]) + sized(row["reason"])
     return place, sequence, encoded, bytes.fromhex(row["erasure_hash"])
 

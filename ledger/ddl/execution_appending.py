@@ -16,43 +16,32 @@ from ledger.ddl.objects import Routine
 from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.search_path import FIXED
 from ledger.models.audit import Execution, ExecutionErasure, ExecutionHead
-from ledger.models.base import SCHEMA, Base
+from ledger.models.audit_checks import HASH_BYTES
 
 LEDGER: Final = Execution.__tablename__
 HEADS: Final = ExecutionHead.__tablename__
 ERASURES: Final = ExecutionErasure.__tablename__
 
-_SENT: Final = (
-    ("id", "uuid"),
-    ("run_id", "text"),
-    ("parent_run_id", "text"),
-    ("project_id", "uuid"),
-    ("user_id", "uuid"),
-    ("agent_id", "text"),
-    ("intent", "text"),
-    ("input", "jsonb"),
-    ("output", "jsonb"),
-    ("cost_json", "jsonb"),
-    ("execution_trace_json", "jsonb"),
-    ("status", "text"),
-    ("error_message", "text"),
-    ("created_at", "timestamptz(3)"),
+SENT: Final = (
+    "id",
+    "run_id",
+    "parent_run_id",
+    "project_id",
+    "user_id",
+    "agent_id",
+    "intent",
+    "input",
+    "output",
+    "cost_json",
+    "execution_trace_json",
+    "status",
+    "error_message",
+    "created_at",
 )
-SENT: Final = tuple(name for name, _ in _SENT)
 """What is sent of a run; the rest is worked out when it is appended."""
 
 _columns: Final = ", ".join(SENT)
-_typed: Final = ", ".join(f"{name} {kind}" for name, kind in _SENT)
-_STAGED: Final = {
-    **{name: f"salted.{name}" for name in SENT},
-    "salt": "salted.salt",
-    "payload_digests": digests_of("salted"),
-}
-# A row of the table: all of its columns, in their order.
-_staged: Final = ", ".join(
-    _STAGED.get(column.name, "NULL")
-    for column in Base.metadata.tables[f"{SCHEMA}.{LEDGER}"].columns
-)
+_digests: Final = digests_of("(run)").replace("(run).salt", "salt")
 
 APPEND: Final = Routine(
     name="append_executions",
@@ -62,17 +51,21 @@ APPEND: Final = Routine(
 DECLARE
   -- Of random bits that nobody keeps: a salt that is erased cannot be worked out again.
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
-  staged ledger.{LEDGER}[];
+  runs ledger.{LEDGER}[];
+  digested bytea[];
   appended_at timestamptz;
   appended bigint;
 BEGIN
   -- Before the heads are locked, as far as it can be: others wait for them.
-  SELECT array_agg(ROW({_staged})::ledger.{LEDGER} ORDER BY place) INTO staged
+  SELECT array_agg(run ORDER BY place), array_agg(salt || {_digests} ORDER BY place)
+  INTO runs, digested
   FROM (
-    SELECT sent.*, sha256(secret || int8send(place)) AS salt
-    FROM ROWS FROM (json_to_recordset(executions) AS ({_typed}))
-      WITH ORDINALITY AS sent({_columns}, place)
-    WHERE project_id = ANY (projects)
+    SELECT run, place, sha256(secret || int8send(place)) AS salt
+    FROM (
+      SELECT run, row_number() OVER () AS place
+      FROM json_populate_recordset(NULL::ledger.{LEDGER}, executions) AS run
+      WHERE project_id = ANY (projects)
+    ) AS sent
     OFFSET 0 -- or a salt would be worked out for each digest
   ) AS salted;
   -- In the order of their ids, or two who append to the same projects would deadlock.
@@ -96,9 +89,10 @@ BEGIN
     }))
       OVER (PARTITION BY project_id ORDER BY place) AS hash
     FROM (
-      SELECT {_columns}, salt, payload_digests, ordinality AS place, head_hash,
+      SELECT {_columns}, substring(unnest FOR {HASH_BYTES}) AS salt,
+        substring(unnest FROM {HASH_BYTES + 1}) AS payload_digests, ordinality AS place, head_hash,
         head_sequence + row_number() OVER (PARTITION BY project_id ORDER BY ordinality) AS sequence
-      FROM unnest(staged) WITH ORDINALITY AS sent
+      FROM ROWS FROM (unnest(runs), unnest(digested)) WITH ORDINALITY AS sent
       JOIN (
         SELECT project_id, sequence AS head_sequence, hash AS head_hash FROM ledger.{HEADS}
       ) AS head USING (project_id)

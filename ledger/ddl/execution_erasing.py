@@ -68,13 +68,16 @@ LINK: Final = Routine(
     definition=f"""RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 {FIXED} AS $function$
 DECLARE
-  head ledger.{HEADS};
+  last ledger.{ERASURES};
 BEGIN
-  SELECT * INTO head FROM ledger.{HEADS} WHERE project_id = NEW.project_id FOR UPDATE;
-  NEW.number := coalesce(head.erasures, 0) + 1;
+  PERFORM FROM ledger.{HEADS} WHERE project_id = NEW.project_id FOR UPDATE;
+  -- What was committed while the lock was waited for, and what this statement has put in.
+  SELECT * INTO last FROM ledger.{ERASURES} WHERE project_id = NEW.project_id
+  ORDER BY number DESC LIMIT 1;
+  NEW.number := coalesce(last.number, 0) + 1;
   NEW.erased_at := clock_timestamp();
   NEW.erased_by := SESSION_USER;
-  NEW.hash := {erasure_hash_of("NEW", before=f"coalesce(head.erasures_hash, {NO_HASH})")};
+  NEW.hash := {erasure_hash_of("NEW", before=f"coalesce(last.hash, {NO_HASH})")};
   RETURN NEW;
 END
 $function$""",

@@ -14,9 +14,17 @@ from ledger.models.audit_checks import HASH_BYTES, PAYLOADS
 
 HASH_VERSION: Final = 1
 
-NO_HASH: Final = rf"'\x{'00' * HASH_BYTES}'::bytea"
-_NO_TEXT: Final = r"'\xffffffff'::bytea"
-_LAYOUT: Final = r"'\x01'::bytea"
+
+def _bytes(digits: str) -> str:
+    """Bytes as SQL that means the same whatever standard_conforming_strings is."""
+    return rf"E'\\x{digits}'::bytea"
+
+
+NO_HASH: Final = _bytes("00" * HASH_BYTES)
+_NO_TEXT: Final = _bytes("ffffffff")
+_OF_A_ROW: Final = _bytes("01")
+_OF_AN_ERASURE: Final = _bytes("02")
+"""What an encoding begins with, so that neither is taken for the other."""
 
 _ENCODED: Final = (
     ("project_id", "uuid"),
@@ -82,7 +90,7 @@ ENCODING: Final = Routine(
     arguments=", ".join(f"{name} {kind}" for name, kind in _ENCODED),
     definition=(
         "RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN "
-        + " || ".join([_LAYOUT, *(_bytes_of(name, kind) for name, kind in _ENCODED)])
+        + " || ".join([_OF_A_ROW, *(_bytes_of(name, kind) for name, kind in _ENCODED)])
     ),
 )
 """A RETURN body, in which names are found when it is made. STABLE, as convert_to is: otherwise
@@ -120,7 +128,7 @@ def hash_of(row: str) -> str:
 def erasure_hash_of(row: str, *, before: str) -> str:
     """The hash that the record of an erasure should have, after the one of that hash."""
     encoded = (_bytes_of(f"{row}.{name}", kind) for name, kind in _ENCODED_ERASURE)
-    return f"sha256({before} || sha256({' || '.join([_LAYOUT, *encoded])}))"
+    return f"sha256({before} || sha256({' || '.join([_OF_AN_ERASURE, *encoded])}))"
 
 
 LINK: Final = Routine(

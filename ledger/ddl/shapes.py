@@ -14,6 +14,8 @@ _COLUMNS = text(
     """
 SELECT 'column ' || attname, format_type(atttypid, atttypmod)
   || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END
+  || CASE WHEN EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n'
+    AND conkey = ARRAY[attnum] AND NOT convalidated) THEN ' (not validated)' ELSE '' END
   || CASE attgenerated WHEN '' THEN '' WHEN 's' THEN ' STORED' ELSE ' VIRTUAL' END
   || coalesce(' ' || pg_get_expr(adbin, adrelid), '')
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, func, select, true
+from sqlalchemy import Text, bindparam, select, true
 
 from ledger.errors import InvalidArgument
 from ledger.models.base import SCHEMA
@@ -90,16 +90,6 @@ def model_prices(
     )
 
 
-def price_count(context: Context) -> Query[int]:
-    """How many prices were ever said, which is another number whenever one was added."""
-    return Query(
-        statement=_counted(context.installed.storage),
-        parameters={},
-        read=lambda rows: int(rows[0][SEEN_WIDTH]),
-        context=context,
-    )
-
-
 def _call(usage: Usage | Mapping[str, Any], now: datetime) -> Usage:
     if isinstance(usage, Usage):
         return usage
@@ -110,12 +100,6 @@ def _call(usage: Usage | Mapping[str, Any], now: datetime) -> Usage:
 
 def _price(row: Cells) -> ModelPrice:
     return ModelPrice(**dict(zip(_FIELDS, row[SEEN_WIDTH:], strict=True)))
-
-
-@lru_cache
-def _counted(storage: Storage) -> AnySelect:
-    found = seen(storage)
-    return select(*found.c, select(func.count()).select_from(_PRICES).scalar_subquery())
 
 
 @lru_cache

@@ -90,7 +90,8 @@ def _mapping(values: Mapping[Any, object], level: int) -> dict[str, object]:
         try:
             checked[_key(key)] = _checked(value, level)
         except _Unfit as error:
-            error.path.append(f".{str(key).encode(errors='backslashreplace').decode()}")
+            shown = str(key).replace("\0", r"\x00").encode(errors="backslashreplace").decode()
+            error.path.append(f".{shown}")
             raise
     return checked
 

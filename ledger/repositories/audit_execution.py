@@ -7,20 +7,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ledger.errors import LedgerError
-from ledger.pricing.price import PriceList
 from ledger.queries.executions import execution
-from ledger.queries.prices import model_prices, price_count
 from ledger.repositories.audit_runs import AsyncRun, Run
-from ledger.repositories.running import prices_without, terms_of
+from ledger.repositories.running import say_without_prices, terms_of
+from ledger.write.price_list import price_list
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from uuid import UUID
 
     from ledger.pricing.budget_rates import Amount, BudgetRates
+    from ledger.pricing.price import PriceList
     from ledger.queries.query import Context, Query
     from ledger.records.audit import ExecutionRecord
     from ledger.records.execution import Execution
+    from ledger.write.commands import Plan
 
 Result = TypeVar("Result")
 
@@ -35,6 +36,7 @@ class AuditExecution:
         @property
         def _is_bound(self) -> bool: ...
         def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
+        def perform(self, plan: Plan[Result]) -> Result: ...
         def record_execution(self, execution: Execution | Mapping[str, Any]) -> ExecutionRecord: ...
 
     @overload
@@ -80,6 +82,9 @@ class AuditExecution:
                 run.budget.require()
                 run.output = {"deployed": True}
 
+        A budget stops nothing by itself: ``require()`` raises once more is spent, and
+        ``is_exceeded`` says so.
+
         It is recorded when the block ends: completed; failed, with the exception; or aborted,
         with BudgetExceeded. Its cost is what ``run.budget`` was told, at the ledger's prices when
         it began, or ``prices``, or else the ``rates``. Bound to a
@@ -112,13 +117,12 @@ class AuditExecution:
         )
 
     def _price_list(self) -> PriceList | None:
-        known = self._known_prices
+        # In a caller's transaction prices may be rolled back, and others be as many.
+        known = None if self._is_bound else self._known_prices
         try:
-            if known is None or len(known) != self.fetch(price_count):
-                prices = self.fetch(model_prices)
-                known = self._known_prices = PriceList(prices)
+            known = self._known_prices = self.perform(price_list(known))
         except LedgerError as error:
-            return prices_without(error, known)
+            say_without_prices(error, known)
         return known
 
 
@@ -132,6 +136,7 @@ class AsyncAuditExecution:
         @property
         def _is_bound(self) -> bool: ...
         async def fetch(self, ask: Callable[[Context], Query[Result]]) -> Result: ...
+        async def perform(self, plan: Plan[Result]) -> Result: ...
         async def record_execution(
             self, execution: Execution | Mapping[str, Any]
         ) -> ExecutionRecord: ...
@@ -193,11 +198,10 @@ class AsyncAuditExecution:
         )
 
     async def _price_list(self) -> PriceList | None:
-        known = self._known_prices
+        # In a caller's transaction prices may be rolled back, and others be as many.
+        known = None if self._is_bound else self._known_prices
         try:
-            if known is None or len(known) != await self.fetch(price_count):
-                prices = await self.fetch(model_prices)
-                known = self._known_prices = PriceList(prices)
+            known = self._known_prices = await self.perform(price_list(known))
         except LedgerError as error:
-            return prices_without(error, known)
+            say_without_prices(error, known)
         return known

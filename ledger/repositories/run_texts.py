@@ -24,11 +24,16 @@ def status(error: BaseException | None) -> str:
     return "failed" if failed and _over_budget(error) is None else "aborted"
 
 
-def message(error: BaseException) -> str:
-    """What an error says, as text that can be stored; of a group, the budget's error says it."""
+def message(error: BaseException, *, of: str | None = None) -> str:
+    """What an error says, as text that can be stored, cut where it is too long.
+
+    Of a group, the budget's error says it; that of another run than ``of`` names its run.
+    """
     over_budget = _over_budget(error)
     try:
         said = f"{type(error).__name__}: {error}" if over_budget is None else str(over_budget)
+        if over_budget is not None and of not in {None, over_budget.run_id}:
+            said += f" (run {over_budget.run_id!r})"
     except Exception:  # noqa: BLE001 - an error of a host's may fail to say what it is
         said = shown(error)
     storable = said.replace("\0", "�").encode("utf-8", "replace").decode()

@@ -169,7 +169,7 @@ class Running:
             "input": terms.input,
             "output": self.output,
             "status": status(error),
-            "error_message": None if error is None else message(error),
+            "error_message": None if error is None else message(error, of=terms.run_id),
             **measured,
         }
 
@@ -185,11 +185,10 @@ def terms_of(run_id: str, given: Mapping[str, Any]) -> RunTerms:
     return RunTerms(run_id=run_id, **{k: v for k, v in given.items() if v is not None})
 
 
-def prices_without(error: LedgerError, known: PriceList | None) -> PriceList | None:
-    """What tokens are priced by where the stored prices cannot be read, which is said."""
+def say_without_prices(error: LedgerError, known: PriceList | None) -> None:
+    """Say what tokens are priced by where the stored prices cannot be read."""
     by = "its rates alone" if known is None else "the prices that were read before"
     _logger.warning("a run's tokens are priced by %s: %s", by, error)
-    return known
 
 
 def _step(taken: Mapping[str, Any], step: Step, error: BaseException | None) -> ExecutionStep:

@@ -8,7 +8,7 @@ from ledger.errors import ConflictingRecord, LedgerError
 from ledger.write.commands import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from sqlalchemy import Executable
@@ -30,18 +30,18 @@ def conflicts(
     parameters: Mapping[str, Any] | None = None,
     *,
     remedy: str = "use another request_id",
+    unseen: Sequence[str] = (),
 ) -> Steps[dict[int, LedgerError]]:
     """The records, by position, whose key is stored with other content; ``called`` names them.
 
-    ``remedy`` is the way out of a conflict.
-
-    Raises VanishedRecord for one that is not stored at all.
+    ``remedy`` is the way out of a conflict. ``unseen`` is what differs where another record is
+    stored, and not to be seen; where that cannot be, VanishedRecord is raised for one that is
+    not stored at all.
     """
     found: dict[int, LedgerError] = {}
     for compared in (yield from execute(statement, parameters)).rows:
-        if not compared.is_stored:
+        if not (compared.is_stored or unseen):
             raise VanishedRecord
-        found[compared.position] = ConflictingRecord(
-            called(compared.position), compared.differing, remedy
-        )
+        differing = compared.differing if compared.is_stored else unseen
+        found[compared.position] = ConflictingRecord(called(compared.position), differing, remedy)
     return found

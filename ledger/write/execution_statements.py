@@ -22,11 +22,13 @@ from sqlalchemy import (
     column,
     false,
     func,
+    literal_column,
     select,
     true,
     union_all,
 )
 
+from ledger.ddl.scopes import NARROWED_TO
 from ledger.models.audit import Execution
 from ledger.models.base import SCHEMA
 from ledger.models.tenancy import Project, User
@@ -45,11 +47,15 @@ APPEND: Final[Executable] = select(
     _ledger.append_executions(_projects, cast(bindparam(ROWS, type_=Text), JSON)).label("appended")
 )
 
+_narrowed_to: Final = literal_column(NARROWED_TO, Uuid())
 KNOWN: Final[Executable] = union_all(
-    select(User.id).where(User.id == any_(cast(bindparam("users", type_=_IDS), _IDS))),
-    select(Project.id).where(Project.id == any_(_projects)),
+    select(User.id, (User.id == func.coalesce(_narrowed_to, User.id)).label("is_reached")).where(
+        User.id == any_(cast(bindparam("users", type_=_IDS), _IDS))
+    ),
+    select(Project.id, true()).where(Project.id == any_(_projects)),
 )
-"""Which users and projects there are, of those that are asked for."""
+"""Which users and projects there are, of those that are asked for, and whether the session's
+`ledger.user_id` leaves them out."""
 
 _RUN: Final = ("run_id", "parent_run_id", "project_id", "user_id", "agent_id", "status")
 _PAYLOADS: Final = {

@@ -14,7 +14,7 @@ from ledger.records.identity import derived_id
 from ledger.records.report import Rejected, rejected
 from ledger.write.admission import admission
 from ledger.write.commands import atomically, execute
-from ledger.write.conflicts import VanishedRecord, conflicts
+from ledger.write.conflicts import conflicts
 from ledger.write.execution_statements import APPEND, COMPARE, KNOWN, STORED
 from ledger.write.faults import is_collision, refusal
 from ledger.write.halving import by_halves
@@ -90,6 +90,8 @@ class Recorder:
                 lambda index: f"run_id {runs[index].run_id!r}",
                 {ROWS: _listed(rows.values())},
                 remedy="use another run_id",
+                # Runs do not vanish: the session is narrowed, and this is another user's.
+                unseen=("user_id",),
             )
         return appended, faults
 
@@ -101,7 +103,7 @@ class Recorder:
             "users": list({run.user_id for run in runs.values()}),
             "projects": list({run.project_id for run in runs.values()}),
         }
-        known = {row.id for row in (yield from execute(KNOWN, asked)).rows}
+        known = {row.id: row.is_reached for row in (yield from execute(KNOWN, asked)).rows}
         now = EPOCH + (accepted.now - EPOCH) // MILLISECOND * MILLISECOND
         rows: dict[int, str] = {}
         faults: dict[int, LedgerError] = {}
@@ -111,6 +113,11 @@ class Recorder:
                 faults[index] = InvalidRecord(reason)
             elif run.user_id not in known:
                 faults[index] = _unknown("user_id", run.user_id, "upsert_user")
+            elif not known[run.user_id]:
+                faults[index] = UnknownReference(
+                    f"user_id {run.user_id}: `ledger.user_id` narrows this session to another user;"
+                    " record the run where it is not set"
+                )
             elif run.project_id not in known:
                 faults[index] = _unknown("project_id", run.project_id, "upsert_project")
             else:
@@ -122,8 +129,6 @@ def _insistently(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
     """Take the steps, and again where somebody else had just taken one of the run_ids."""
     try:
         try:
-            return (yield from atomically(steps()))
-        except VanishedRecord:
             return (yield from atomically(steps()))
         except Exception as error:
             if not is_collision(error):

@@ -163,6 +163,8 @@ OF_ROWS: Final = {
     " parent_run_id, 'another', status, total_cost_cents, payload_digests)))"
     " WHERE {project} AND sequence = 3",
     "no record of an erasure": "DELETE FROM ledger.execution_erasures WHERE {project}",
+    "a record of a row that is not there": "INSERT INTO ledger.execution_erasures"
+    " VALUES ('00000000-0000-0001-0000-000000000001', 99, 'forged', now(), 'me', 2, sha256(''))",
     "a record of none": FORGED_ERASURE + "{project} AND sequence = 2",
     **{
         f"the record of an erasure with another {column}": "UPDATE ledger.execution_erasures"

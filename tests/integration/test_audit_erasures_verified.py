@@ -9,6 +9,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.ddl.execution_hashing import NO_HASH, erasure_hash_of
+from ledger.errors import LedgerError
 from ledger.records.checkpoint import Checkpoint
 from ledger.records.verification import Fault
 from tests.audits import (
@@ -170,6 +171,134 @@ def test_who_erases_cannot_say_when_or_that_another_did(books: Books) -> None:
 
     assert (who, is_now, number) == (sql(books.url, "SELECT SESSION_USER")[0][0], True, 3)
     assert books.fault(books.taken) is None
+
+
+def test_records_of_several_erasures_are_linked_in_one_statement(books: Books) -> None:
+    sql(
+        books.url,
+        f"""INSERT INTO ledger.execution_erasures (project_id, sequence, reason)
+        VALUES ('{PROJECT}', 4, 'a request'), ('{PROJECT}', 2, 'a request')""",
+    )
+
+    found = books.ledger.audit.verify(PROJECT, checkpoint=books.taken)
+    assert (found.is_intact, found.erased) == (True, 4)
+
+
+FREE = f"""
+ALTER TABLE ledger.execution_erasures DROP CONSTRAINT execution_erasures_pkey,
+  DROP CONSTRAINT execution_erasures_project_id_number_key,
+  DROP CONSTRAINT execution_erasures_chain_check;
+ALTER TABLE ledger.execution_heads DROP CONSTRAINT execution_heads_pkey,
+  DROP CONSTRAINT execution_heads_position_check;
+{
+    "; ".join(
+        f"ALTER TABLE ledger.{table} ALTER {column} DROP NOT NULL"
+        for table, columns in {
+            "execution_erasures": (
+                "sequence",
+                "reason",
+                "erased_at",
+                "erased_by",
+                "number",
+                "hash",
+            ),
+            "execution_heads": ("sequence", "hash", "erasures", "erasures_hash"),
+        }.items()
+        for column in columns
+    )
+}"""
+"""Lets records and heads hold anything, and be there twice."""
+
+
+@pytest.mark.parametrize("column", ["sequence", "reason", "erased_at", "number", "hash"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_record_that_lost_a_value_is_found(books: Books, column: str, number: int) -> None:
+    books.tamper(
+        FREE,
+        f"UPDATE ledger.execution_erasures SET {column} = NULL WHERE number = {number}",
+        "UPDATE ledger.execution_erasures SET reason = 'forged' WHERE number = 2",
+        books.give_back,
+    )
+    assert books.fault() is not None
+    assert books.fault(books.taken) is not None
+
+
+def test_a_record_that_hides_behind_one_without_a_row_is_found(books: Books) -> None:
+    books.tamper(
+        FREE,
+        "UPDATE ledger.execution_erasures SET sequence = NULL, number = 7 WHERE number = 2",
+        books.give_back,
+    )
+    assert books.fault(books.taken) is not None
+
+
+@pytest.mark.parametrize("number, sequence", [(1, 3), (2, 1)])
+def test_a_record_that_is_there_twice_is_found_where_it_is(
+    books: Books, number: int, sequence: int
+) -> None:
+    books.tamper(
+        FREE,
+        "INSERT INTO ledger.execution_erasures SELECT * FROM ledger.execution_erasures"
+        f" WHERE number = {number}",
+    )
+    fault = books.fault()
+
+    assert fault is not None
+    assert (fault.kind, fault.sequence) == ("changed", sequence)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ("INSERT INTO {0} SELECT * FROM {0}", "the chain has 2 heads"),
+        ("UPDATE {0} SET sequence = NULL", "the head of the chain says nothing"),
+        ("UPDATE {0} SET hash = NULL", "the head of the chain"),
+        ("UPDATE {0} SET erasures = NULL, erasures_hash = NULL", "the head is of"),
+        ("UPDATE {0} SET erasures = -1", "the head is of"),
+        ("UPDATE {0} SET sequence = -1", "the chain ended at row -1"),
+    ],
+)
+def test_a_head_that_says_nothing_is_found(books: Books, change: str, said: str) -> None:
+    books.tamper(FREE, change.format("ledger.execution_heads"))
+
+    fault = books.fault()
+    assert fault is not None
+    assert said in fault.detail
+    assert not books.ledger.audit.verify_all().is_intact
+    with pytest.raises(LedgerError, match=r"heads|audit verify"):
+        books.ledger.audit.checkpoint()
+
+
+def test_a_head_that_says_nothing_of_no_erasures_is_found(database_url: str) -> None:
+    with audited(database_url, execution()) as ledger, superuser(database_url) as connection:
+        connection.execute(f"{UNGUARDED}; {FREE}".encode())
+        connection.execute("UPDATE ledger.execution_heads SET erasures = NULL")
+
+        assert not ledger.audit.verify(PROJECT).is_intact
+
+
+def test_rows_of_no_project_are_found(books: Books) -> None:
+    books.tamper(
+        "SET session_replication_role = replica",
+        *(
+            f"ALTER TABLE ledger.{table} DROP CONSTRAINT {table}_pkey CASCADE,"
+            " ALTER project_id DROP NOT NULL"
+            for table in ("execution_ledger", "execution_heads", "execution_erasures")
+        ),
+        *(
+            f"INSERT INTO ledger.{table} SELECT (jsonb_populate_record(t, '{changed}')).*"
+            f" FROM ledger.{table} t LIMIT 1"
+            for table, changed in (
+                ("execution_heads", '{"project_id": null}'),
+                ("execution_erasures", '{"project_id": null}'),
+            )
+        ),
+    )
+    found = books.ledger.audit.verify_all()
+
+    assert not found.is_intact
+    for table in ("execution_heads", "execution_erasures"):
+        assert f"{table}: 1 rows of no project" in found.unguarded
 
 
 def test_erasures_at_once_are_one_chain(database_url: str) -> None:

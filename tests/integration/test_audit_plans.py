@@ -247,6 +247,32 @@ def test_the_pages_of_a_role_that_sees_all_are_read_alike(filled_url: str) -> No
     assert Reading.of(plan).rows <= 2 * (PAGE + 1) + 1, str(plan)
 
 
+@pytest.mark.parametrize(
+    "index, ask",
+    [
+        (
+            OF_AGENT[1],
+            lambda ledger, window: ledger.audit.agent_cost_statistics("agent-0", window=window),
+        ),
+        (
+            OF_PROJECT[1],
+            lambda ledger, window: ledger.audit.project_execution_statistics(PROJECT, window),
+        ),
+    ],
+    ids=["agent", "project"],
+)
+def test_statistics_read_the_rows_of_days_that_are_cut_in_an_index_alone(
+    filled_url: str, index: str, ask: Callable[[Ledger, Window], object]
+) -> None:
+    cut = Window(start=DAYS.start + timedelta(hours=7), end=DAYS.end - timedelta(hours=5))
+    plan = plan_of(filled_url, lambda ledger: ask(ledger, cut))
+    scans = [node for node in plan.nodes() if node.get("Relation Name") == TABLE]
+    assert {(node["Node Type"], node["Index Name"]) for node in scans} == {
+        ("Index Only Scan", index)
+    }, str(plan)
+    assert Reading.of(plan).rows <= 2 * 24 * 60, str(plan)
+
+
 # --- streams and exports ---
 
 AS_INSTALLED: Final = tuple(

@@ -498,6 +498,55 @@ def test_a_run_id_that_a_snapshot_does_not_show_is_to_be_recorded_again(database
     own.dispose()
 
 
+def test_a_session_that_is_narrowed_to_another_user_records_nothing(
+    database_url: str, kind: Kind
+) -> None:
+    with audited(database_url):
+        narrowed = make_url(database_url).update_query_dict(
+            {"options": f"-c ledger.user_id={BOB}"}, append=True
+        )
+        with ledger_at(narrowed.render_as_string(hide_password=False), kind) as ledger:
+            with pytest.raises(UnknownReference, match="narrows this session"):
+                ledger.audit.record_execution(execution())
+            own = execution("own", user_id=BOB)
+            report = ledger.audit.record_executions([execution(), own])
+            assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
+            assert ledger.audit.record_execution(own).user_id == BOB
+
+    assert sql(database_url, "SELECT run_id FROM ledger.execution_ledger") == [("own",)]
+
+
+def test_a_run_id_that_a_run_has_which_is_not_to_be_seen_is_a_conflict(database_url: str) -> None:
+    with audited(database_url, execution("taken")):
+        narrowed = make_url(database_url).update_query_dict(
+            {"options": f"-c ledger.user_id={BOB}"}, append=True
+        )
+        with Ledger.connect(narrowed.render_as_string(hide_password=False)) as ledger:
+            taken, fresh = (execution(run_id, user_id=BOB) for run_id in ("taken", "fresh"))
+            with pytest.raises(ConflictingRecord, match="user_id"):
+                ledger.audit.record_execution(taken)
+            report = ledger.audit.record_executions([taken, fresh])
+            assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
+
+
+def test_a_table_with_one_more_column_takes_runs(database_url: str) -> None:
+    with audited(database_url):
+        sql(database_url, "ALTER TABLE ledger.execution_ledger ADD COLUMN note text")
+    with Ledger.connect(database_url) as ledger:
+        ledger.audit.record_execution(execution())
+        assert ledger.audit.verify(PROJECT).is_intact
+
+
+def test_strings_may_be_read_as_they_were_once(database_url: str) -> None:
+    name = make_url(database_url).database
+    sql(database_url, f"ALTER DATABASE {name} SET standard_conforming_strings = off")
+    with audited(database_url, execution("back\\slash"), execution("second")) as ledger:
+        ledger.audit.erase_payload("second", "a \\ request")
+        found = ledger.audit.verify(PROJECT, checkpoint=ledger.audit.checkpoint())
+
+    assert (found.is_intact, found.rows, found.erased) == (True, 2, 1)
+
+
 WRITER = """
 import sys
 from ledger import Ledger

@@ -7,7 +7,7 @@ import json
 import logging
 from collections import UserDict
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +33,7 @@ from ledger.records.audit import ExecutionRecord
 from ledger.repositories.audit_runs import AsyncRun, Run
 from tests.audits import ALICE, PROJECT, STRANGER, introduce
 from tests.ledgers import PRICE
+from tests.roles import roles_of
 from tests.writers import Kind, sql
 
 WHO: dict[str, Any] = {
@@ -344,6 +345,71 @@ def test_a_price_that_was_added_is_there_for_the_next_run(
     found = ledger.audit.execution("next")
     assert found is not None
     assert found.total_cost_cents == Decimal("17.5")
+
+
+@pytest.mark.parametrize("granted", ["writer", "service"])
+def test_a_run_of_a_role_that_records_is_priced_by_the_catalogue(
+    ledger: Ledger,
+    database_url: str,
+    kind: Kind,
+    granted: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger.tenancy.upsert_provider("openai")
+    ledger.billing.add_prices([PRICE])
+    with roles_of(database_url) as roles:
+        record = within(
+            roles.granted(granted).url,
+            kind,
+            lambda run: run.budget.account_tokens(10_000, 15_000, model="gpt-4o"),
+            rates=BudgetRates(input_cents_per_million=100, output_cents_per_million=200),
+        )
+
+    assert record is not None
+    assert record.total_cost_cents == Decimal("17.5")
+    assert not caplog.records
+
+
+def test_a_price_that_a_transaction_took_back_prices_nothing(
+    ledger: Ledger, database_url: str
+) -> None:
+    ledger.tenancy.upsert_provider("openai")
+    own = engine(database_url)
+    with own.begin() as connection:
+        bound = Ledger.bound(connection)
+        for run_id, price, cents in (
+            ("first", PRICE, "17.5"),
+            ("second", replace(PRICE, output_usd_per_million=Decimal(20)), "32.5"),
+        ):
+            with connection.begin_nested() as savepoint:
+                bound.billing.add_prices([price])
+                with bound.audit.execution(**{**ASKED, "run_id": run_id}) as run:
+                    spent = run.budget.account_tokens(10_000, 15_000, model="gpt-4o")
+                assert spent == Decimal(cents)
+                savepoint.rollback()
+    own.dispose()
+
+
+def test_a_budget_of_another_run_is_named_by_its_run(ledger: Ledger) -> None:
+    def nested() -> None:
+        outer, inner = ({**ASKED, "run_id": run_id} for run_id in ("outer", "inner"))
+        with (
+            ledger.audit.execution(**outer),
+            ledger.audit.execution(**inner, budget_cents=1) as run,
+        ):
+            run.budget.account_penalty(5, "late")
+            run.budget.require()
+
+    with pytest.raises(BudgetExceeded):
+        nested()
+
+    said = "Execution aborted: Budget exceeded. Allocated: $0.01, Spent: $0.05"
+    found = {run_id: ledger.audit.execution(run_id) for run_id in ("outer", "inner")}
+    assert {run_id: run and run.error_message for run_id, run in found.items()} == {
+        "outer": f"{said} (run 'inner')",
+        "inner": said,
+    }
+    assert {run and run.status for run in found.values()} == {"aborted"}
 
 
 def test_a_run_goes_on_at_the_prices_known_where_they_cannot_be_read_anew(

@@ -584,6 +584,18 @@ def test_a_project_without_runs_is_intact(database_url: str) -> None:
         assert ledger.audit.verify_all().is_intact
 
 
+@pytest.mark.parametrize("parent", ["projects", "users"])
+def test_a_parent_that_was_removed_is_missed(database_url: str, parent: str) -> None:
+    with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(f"DELETE FROM ledger.{parent}".encode())
+        (found,) = ledger.audit.verify_all().projects
+
+    assert fault(found).kind == "missing"
+    assert f"is gone from ledger.{parent}" in fault(found).detail
+    assert fault(found).run_id == (None if parent == "projects" else "first")
+
+
 def test_a_project_of_which_no_row_and_no_head_is_left_is_missed(database_url: str) -> None:
     with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
         connection.execute(

@@ -236,6 +236,27 @@ def test_everything_of_plain_postgresql(books: Books, programs: Path, empty_url:
     assert_same_books_that_go_on(empty_url, books)
 
 
+@pytest.mark.storage("postgres")
+def test_an_archive_of_the_rows_alone_verifies(
+    books: Books, programs: Path, migrated_url: str, tmp_path: Path
+) -> None:
+    """By pg_restore, as docs/restore.md loads what pg_dump writes as SQL."""
+    archive = tmp_path / "runs.dump"
+    only = [f"--table=ledger.{name}" for name in ("tiers", "users", "projects", "execution_*")]
+    for program, url, options in (
+        ("pg_dump", books.url, ["--format=custom", f"--file={archive}", "--data-only", *only]),
+        ("pg_restore", migrated_url, ["--data-only", "--exit-on-error", str(archive)]),
+    ):
+        subprocess.run(
+            [programs / program, *options, f"--dbname={libpq(make_url(url))}"],
+            check=True,
+            env=os.environ | {"PGOPTIONS": "-c session_replication_role=replica"},
+        )
+
+    assert problems(migrated_url) == []
+    assert_runs_that_go_on(migrated_url, books.ledger.audit.checkpoint())
+
+
 def named(url: str, *, like: str) -> str:
     """The URL with the other's database."""
     return make_url(url).set(database=make_url(like).database).render_as_string(hide_password=False)

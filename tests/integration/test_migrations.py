@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ledger import Ledger
 from ledger.ddl import migrate
 from ledger.errors import DataLossRefused, MigrationFailed, SchemaNotReady
 from tests.alembics import alembic
+from tests.audits import PROJECT, audited, execution
 from tests.catalogues import (
     LEVELS,
     REQUESTS,
@@ -247,6 +249,28 @@ def test_alembic_itself_refuses_and_lets_go_by_name(filled_url: str, target: Tar
     allowed = alembic(filled_url, target, "-x", "allow-data-loss=llm_requests", "downgrade", "base")
     assert allowed.returncode == 0, allowed.stderr
     assert migrate.current(filled_url) is None
+
+
+def test_runs_outlive_their_sums_and_are_not_dropped_unnamed(
+    database_url: str, target: Target
+) -> None:
+    runs = [execution(f"run {number}") for number in range(5)]
+    with audited(database_url, *runs) as ledger:
+        ledger.audit.erase_payload("run 3", "a request")
+        taken = ledger.audit.checkpoint()
+        said = ledger.audit.project_execution_statistics(PROJECT)
+
+    migrate.downgrade(database_url, "0030")
+    with pytest.raises(DataLossRefused, match="execution_"):
+        migrate.downgrade(database_url, "0029")
+    upgrade(database_url, target)
+
+    with Ledger.connect(database_url) as ledger:
+        assert ledger.audit.verify_all(checkpoint=taken).is_intact
+        assert ledger.audit.project_execution_statistics(PROJECT) == said
+        ledger.audit.record_execution(execution("one more"))
+        assert ledger.audit.verify(PROJECT, checkpoint=taken).rows == 6
+    assert errors(database_url) == []
 
 
 def test_an_unknown_revision_is_an_error_of_ours(database_url: str) -> None:

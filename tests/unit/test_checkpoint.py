@@ -479,6 +479,24 @@ def test_fields_that_say_other_than_the_encoding_are_refused_under_a_root_that_a
     assert not proves(json.loads(forged.to_json()), forged.merkle_root.hex())
 
 
+def test_the_documented_function_is_not_led_to_another_place_by_the_length_of_a_field() -> None:
+    # The hash of erasures, which whoever keeps a head says, in the place of that of the runs.
+    true = proof_of("run-4")
+    cut = "".join(
+        (true.project_id.hex, (5).to_bytes(8, "big").hex(), sha256(b"the true head").hexdigest())
+    )
+    forged = recomputed(
+        replace(true, sequence=4, head_sequence=4, later_digests=()), previous_hash=ZEROS
+    )
+    node = sha256(ZEROS + sha256(forged.encoding).digest()).digest()
+    leaf = bytes.fromhex(cut) + (4).to_bytes(8, "big") + node
+    root = merkle.root_of(leaf, forged.path).hex()
+    fields = json.loads(forged.to_json()) | {"project_id": cut, "erased": "", "merkle_root": root}
+    assert not proven_by_document(fields, root)
+    encoded = f"01{cut}{4:016x}" + fields["encoding"][50:]
+    assert not proven_by_document(fields | {"encoding": encoded}, root)
+
+
 @checked
 def test_a_proof_of_a_root_that_is_not_trusted_is_refused(
     proves: Callable[[dict[str, Any], str], bool],

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Text, Uuid, bindparam, text
 from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_hashing import encoding_of
 from ledger.ddl.search_path import trusted
-from ledger.errors import InvalidArgument, UnknownReference
+from ledger.errors import AppendOnlyViolation, InvalidArgument, UnknownReference
 from ledger.maintenance.audit.sight import require_every_run
 from ledger.queries.scope import required
 from ledger.records import merkle
@@ -20,6 +20,8 @@ from ledger.records.signing import sign
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from ledger.queries.query import AnyRow
 
 _TAKEN: Final = text(
     f"""
@@ -51,20 +53,25 @@ def checkpoint(connection: Connection, private_key: bytes | None) -> Checkpoint:
         require_every_run(connection)
         rows = connection.execute(_TAKEN).all()
     taken = Checkpoint.of(
-        (
-            Head(
-                project_id=row.project_id,
-                sequence=row.sequence,
-                hash=bytes(row.hash),
-                erasures=row.erasures,
-                erasures_hash=bytes(row.erasures_hash),
-            )
-            for row in rows
-            if row.project_id is not None
-        ),
+        (_head(row) for row in rows if row.project_id is not None),
         rows[0].taken_at,
     )
     return taken if private_key is None else sign(taken, private_key)
+
+
+def _head(row: AnyRow) -> Head:
+    if None in tuple(row) or row.sequence < 0 or row.erasures < 0:
+        raise AppendOnlyViolation(
+            f"the head of project {row.project_id} was changed, and says nothing that a checkpoint"
+            " could keep; run `ledger audit verify`"
+        )
+    return Head(
+        project_id=row.project_id,
+        sequence=row.sequence,
+        hash=bytes(row.hash),
+        erasures=row.erasures,
+        erasures_hash=bytes(row.erasures_hash),
+    )
 
 
 def inclusion_proof(connection: Connection, run_id: str, taken: Checkpoint) -> InclusionProof:

@@ -36,11 +36,10 @@ def fault_at_the_beginning(connection: Connection, ends: AnyRow, reached: Reache
 
 def fault_at_the_end(connection: Connection, ends: AnyRow, reached: Reached) -> Fault | None:
     """Where the chain ends otherwise than its head says."""
-    if ends.head_sequence is None:
-        if ends.last_sequence is None:
-            return None
-        detail = "the chain has no head; somebody removed it"
+    if (detail := _wrong_head(ends)) is not None:
         return Fault(kind="changed", sequence=None, run_id=None, detail=detail)
+    if ends.heads is None:
+        return None
     if reached.sequence < ends.head_sequence:
         return _cut_off(connection, ends, reached)
     if ends.last_sequence is not None and ends.last_sequence > ends.head_sequence:
@@ -54,6 +53,14 @@ def fault_at_the_end(connection: Connection, ends: AnyRow, reached: Reached) -> 
             kind="changed", sequence=reached.sequence, run_id=ends.last_run_id, detail=detail
         )
     return None
+
+
+def _wrong_head(ends: AnyRow) -> str | None:
+    if ends.heads is None:
+        return None if ends.last_sequence is None else "the chain has no head; somebody removed it"
+    if ends.heads > 1:
+        return f"the chain has {ends.heads} heads"
+    return "the head of the chain says nothing" if ends.head_sequence is None else None
 
 
 def _cut_off(connection: Connection, ends: AnyRow, reached: Reached) -> Fault:

@@ -37,16 +37,19 @@ ends AS (
   SELECT count(*) AS number, (array_agg(hash ORDER BY number DESC))[1] AS hash,
     (array_agg(hash) FILTER (WHERE number = :kept))[1] AS hash_kept
   FROM linked)
-SELECT ends.number, coalesce(ends.hash, {NO_HASH}) AS hash, ends.hash_kept,
-  coalesce(head.erasures, 0) AS head_number,
-  coalesce(head.erasures_hash, {NO_HASH}) AS head_hash,
+SELECT ends.number, ends.hash_kept,
+  head.erasures AS head_number,
+  (ends.number, coalesce(ends.hash, {NO_HASH})) = (head.erasures, head.erasures_hash) AS is_head,
   faulty.number AS faulty_number, faulty.sequence, faulty.run_id, faulty.has_row,
   coalesce(faulty.is_faulty, false) AS is_faulty
 FROM ends
-LEFT JOIN ledger.{HEADS} head ON head.project_id = :project_id
+LEFT JOIN (
+  SELECT erasures, erasures_hash FROM ledger.{HEADS} WHERE project_id = :project_id
+  UNION ALL SELECT 0, {NO_HASH} WHERE NOT EXISTS (
+    SELECT FROM ledger.{HEADS} WHERE project_id = :project_id)) AS head ON true
 LEFT JOIN LATERAL (
   SELECT true AS is_faulty, * FROM linked WHERE (holds AND has_row) IS NOT TRUE
-  ORDER BY number LIMIT 1) AS faulty ON true"""
+  ORDER BY number NULLS FIRST LIMIT 1) AS faulty ON true"""
 ).bindparams(
     bindparam("project_id", type_=Uuid()),
     bindparam("kept", type_=BigInteger()),
@@ -61,9 +64,9 @@ def fault_of_erasures(connection: Connection, project_id: UUID, kept: Head | Non
     found = connection.execute(_CHAIN, asked).one()
     if found.is_faulty:
         return _of_one(found)
-    if found.number < found.head_number:
+    if found.head_number is not None and found.number < found.head_number:
         return _truncated(found.number, found.head_number, "are gone")
-    if (found.number, bytes(found.hash)) != (found.head_number, bytes(found.head_hash)):
+    if not found.is_head:
         return _changed("the last record of an erasure is not the one that the head is of")
     return None if kept is None or kept.erasures == 0 else _against(kept, found)
 

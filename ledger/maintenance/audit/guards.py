@@ -1,8 +1,12 @@
 """Whether the database has what keeps runs from being changed, as this version declares it."""
 
+# ruff: noqa: S608 - the names are ours
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import text
 
 from ledger.ddl import append_only, execution_chain, running_sums
 from ledger.ddl.compare import differences
@@ -10,6 +14,7 @@ from ledger.ddl.declared import EXECUTION_RUNNING_SUMS
 from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
 from ledger.ddl.execution_hashing import CHAINED
 from ledger.ddl.scopes import SCOPED_PROJECTS, SCOPED_USERS, SEES_ALL
+from ledger.ddl.search_path import trusted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,8 +44,18 @@ _GUARDED: Final = frozenset(
 """Objects that keep runs as they are, or show them."""
 
 
+_HOMELESS: Final = " UNION ALL ".join(
+    f"SELECT '{table}' AS name, count(*) AS rows FROM ledger.{table} WHERE project_id IS NULL"
+    for table in (LEDGER, HEADS, ERASURES)
+)
+
+
 def guards(connection: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the database lacks of what keeps runs from being changed, and what cannot be told."""
     found = [each for each in differences(connection) if each.object in _GUARDED]
-    unguarded = (str(each) for each in found if not (each.is_warning or each.is_unseen))
+    unguarded = [str(each) for each in found if not (each.is_warning or each.is_unseen)]
+    with trusted(connection):
+        homeless = connection.execute(text(_HOMELESS)).all()
+    # Which are in no chain, and so in none that is verified.
+    unguarded += [f"{row.name}: {row.rows} rows of no project" for row in homeless if row.rows]
     return tuple(unguarded), tuple(str(each) for each in found if each.is_unseen)

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_ALL: Final = "NOT row_security_active('ledger.execution_ledger') OR ledger.sees_all()"
+# Whom nothing was granted may not even ask what was.
+_MAY_ASK: Final = "has_table_privilege('ledger.{}', 'SELECT')"
+_ALL: Final = (
+    "CASE WHEN NOT row_security_active('ledger.execution_ledger') THEN true"
+    f" WHEN {_MAY_ASK.format('my_scopes')} THEN ledger.sees_all() ELSE false END"
+)
 _SEES_ALL: Final = text(f"SELECT {_ALL}")
 _SEES_PROJECT: Final = text(
-    f"SELECT {_ALL} OR (:project_id = ANY (ledger.scoped_projects())"
-    " AND coalesce(current_setting('ledger.user_id', true), '') = '')"
+    f"SELECT {_ALL} OR CASE WHEN {_MAY_ASK.format('my_projects')}"
+    " THEN :project_id = ANY (ledger.scoped_projects())"
+    " AND coalesce(current_setting('ledger.user_id', true), '') = '' ELSE false END"
 ).bindparams(bindparam("project_id", type_=Uuid()))
 _REMEDY: Final = (
     "as the ledger's owner, or as a role granted service or auditor, without ledger.user_id set"

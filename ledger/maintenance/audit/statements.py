@@ -51,8 +51,15 @@ _IS_ERASED: Final = " AND ".join(
 _PAYLOADS_HOLD: Final = f"""CASE WHEN stored.salt IS NOT NULL
     THEN stored.payload_digests = {digests_of("stored")} AND erasure.project_id IS NULL
     ELSE {_IS_ERASED} AND {_TOTALS_HOLD} AND erasure.project_id IS NOT NULL END"""
-_ROWS: Final = f"""ledger.{LEDGER} stored LEFT JOIN ledger.{ERASURES} erasure
+
+
+def _rows(since: str) -> str:
+    """Rows, each once, and the records of their erasures, from that sequence on."""
+    return f"""ledger.{LEDGER} stored LEFT JOIN (
+      SELECT DISTINCT project_id, sequence FROM ledger.{ERASURES}
+      WHERE project_id = :project_id AND sequence {since}) AS erasure
     ON erasure.project_id = stored.project_id AND erasure.sequence = stored.sequence"""
+
 
 CHAIN: Final = text(
     f"""
@@ -68,7 +75,7 @@ FROM (
     SELECT stored.sequence, stored.previous_hash, stored.hash, stored.salt,
       stored.hash = {hash_of("stored")} AND stored.hash_version = {HASH_VERSION}
         AND {_PAYLOADS_HOLD} AS holds
-    FROM {_ROWS}
+    FROM {_rows("> :after")}
     WHERE stored.project_id = :project_id AND stored.sequence > :after
       AND stored.sequence <= :until
     ORDER BY sequence FETCH FIRST {ROWS_AT_ONCE} ROWS WITH TIES
@@ -98,11 +105,13 @@ ORDER BY {_ORDER} OFFSET :skipped LIMIT 2"""
 
 ENDS: Final = text(
     f"""
-SELECT head.sequence AS head_sequence, head.hash AS head_hash,
+SELECT head.sequence AS head_sequence, coalesce(head.hash, '') AS head_hash, head.heads,
   last.sequence AS last_sequence, last.run_id AS last_run_id,
   stray.sequence AS stray_sequence, stray.run_id AS stray_run_id
 FROM (SELECT :project_id AS project_id) AS asked
-LEFT JOIN ledger.{HEADS} head ON head.project_id = asked.project_id
+LEFT JOIN LATERAL (
+  SELECT sequence, hash, count(*) OVER () AS heads FROM ledger.{HEADS}
+  WHERE project_id = asked.project_id LIMIT 1) AS head ON true
 LEFT JOIN LATERAL (
   SELECT sequence, run_id FROM ledger.{LEDGER} stored
   WHERE stored.project_id = asked.project_id AND sequence IS NOT NULL
@@ -122,7 +131,7 @@ SELECT stored.sequence, stored.run_id, {_hash("hash")}, {_hash("previous_hash")}
   coalesce({hash_of("stored")}, '') AS rehashed,
   {_IS_ERASED} AS is_erased, stored.hash_version, erasure.project_id IS NOT NULL AS has_erasure,
   {_TOTALS_HOLD} AS totals_hold
-FROM {_ROWS}
+FROM {_rows(">= :sequence")}
 WHERE stored.project_id = :project_id AND stored.sequence >= :sequence
 ORDER BY stored.sequence LIMIT 3"""
 ).bindparams(_PROJECT, _SEQUENCE)
@@ -153,10 +162,6 @@ AT: Final = text(
     f"SELECT hash, run_id FROM ledger.{LEDGER} WHERE project_id = :project_id"
     " AND sequence = :sequence"
 ).bindparams(_PROJECT, _SEQUENCE)
-
-IS_KNOWN: Final = text(
-    "SELECT EXISTS (SELECT FROM ledger.projects WHERE id = :project_id)"
-).bindparams(_PROJECT)
 
 PROJECTS: Final = text(
     " UNION ".join(

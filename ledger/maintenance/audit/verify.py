@@ -15,8 +15,9 @@ from ledger.maintenance.audit.ends import (
     fault_at_the_end,
 )
 from ledger.maintenance.audit.erasures import fault_of_erasures
+from ledger.maintenance.audit.parents import fault_of_parents, is_known
 from ledger.maintenance.audit.sight import require_every_run, require_project, sees_every_run
-from ledger.maintenance.audit.statements import CHAIN, ENDS, IS_KNOWN, NEXT, PROJECTS
+from ledger.maintenance.audit.statements import CHAIN, ENDS, NEXT, PROJECTS
 from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
 from ledger.queries.scope import uuid_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ledger.records.checkpoint import Checkpoint, Head
-    from ledger.records.verification import Fault
 
 
 def verify(
@@ -92,10 +92,11 @@ def _verified(
         or fault_at_the_end(connection, ends, reached)
         or fault_against(connection, kept, reached)
         or fault_of_erasures(connection, project_id, kept)
-        or _of_sums(connection, project_id)
     )
-    if fault is None and rows == 0 and kept is None:
-        _require_known(connection, project_id)
+    if fault is None and sees_every_run(connection):
+        if rows == 0 and kept is None:
+            _require_known(connection, project_id)
+        fault = fault_of_sums(connection, project_id) or fault_of_parents(connection, project_id)
     return Verification(
         project_id=project_id,
         is_intact=fault is None,
@@ -148,12 +149,7 @@ def _first_fault(
     return before, second[0].sequence
 
 
-def _of_sums(connection: Connection, project_id: UUID) -> Fault | None:
-    """Where sums do not agree with the rows, for a role that sees any of them."""
-    return fault_of_sums(connection, project_id) if sees_every_run(connection) else None
-
-
 def _require_known(connection: Connection, project_id: UUID) -> None:
     """Raise UnknownReference for a project that is none, of which nothing could be verified."""
-    if sees_every_run(connection) and not connection.scalar(IS_KNOWN, {"project_id": project_id}):
+    if not is_known(connection, project_id):
         raise UnknownReference(f"project_id {project_id}: the ledger does not know it")

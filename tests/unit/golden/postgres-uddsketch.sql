@@ -802,8 +802,8 @@ $function$;
 DROP ROUTINE IF EXISTS ledger.scoped_projects;
 
 -- create ExecutionChain execution_ledger
-CREATE OR REPLACE FUNCTION ledger.execution_encoding(project_id uuid, sequence bigint, id uuid, user_id uuid, created_at timestamptz, recorded_at timestamptz, duration_ms bigint, run_id text, parent_run_id text, agent_id text, status text, total_cost_cents numeric, payload_digests bytea) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN '\x01'::bytea || uuid_send(project_id) || int8send(sequence) || uuid_send(id) || uuid_send(user_id) || timestamptz_send(created_at) || timestamptz_send(recorded_at) || int8send(duration_ms) || coalesce(int4send(octet_length(convert_to(run_id, 'UTF8'))) || convert_to(run_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(parent_run_id, 'UTF8'))) || convert_to(parent_run_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(agent_id, 'UTF8'))) || convert_to(agent_id, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(status, 'UTF8'))) || convert_to(status, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(trim_scale(total_cost_cents)::text, 'UTF8'))) || convert_to(trim_scale(total_cost_cents)::text, 'UTF8'), '\xffffffff'::bytea) || payload_digests;
-CREATE OR REPLACE FUNCTION ledger.payload_digests(salt bytea, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, error_message text) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(sha256(salt || convert_to(intent, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(input::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(output::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(cost_json::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(execution_trace_json::text, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(error_message, 'UTF8')), '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea);
+CREATE OR REPLACE FUNCTION ledger.execution_encoding(project_id uuid, sequence bigint, id uuid, user_id uuid, created_at timestamptz, recorded_at timestamptz, duration_ms bigint, run_id text, parent_run_id text, agent_id text, status text, total_cost_cents numeric, payload_digests bytea) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN E'\\x01'::bytea || uuid_send(project_id) || int8send(sequence) || uuid_send(id) || uuid_send(user_id) || timestamptz_send(created_at) || timestamptz_send(recorded_at) || int8send(duration_ms) || coalesce(int4send(octet_length(convert_to(run_id, 'UTF8'))) || convert_to(run_id, 'UTF8'), E'\\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(parent_run_id, 'UTF8'))) || convert_to(parent_run_id, 'UTF8'), E'\\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(agent_id, 'UTF8'))) || convert_to(agent_id, 'UTF8'), E'\\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(status, 'UTF8'))) || convert_to(status, 'UTF8'), E'\\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(trim_scale(total_cost_cents)::text, 'UTF8'))) || convert_to(trim_scale(total_cost_cents)::text, 'UTF8'), E'\\xffffffff'::bytea) || payload_digests;
+CREATE OR REPLACE FUNCTION ledger.payload_digests(salt bytea, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, error_message text) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(sha256(salt || convert_to(intent, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(input::text, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(output::text, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(cost_json::text, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(execution_trace_json::text, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || coalesce(sha256(salt || convert_to(error_message, 'UTF8')), E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea);
 CREATE OR REPLACE FUNCTION ledger.link_execution(hash bytea, head bytea, digest bytea) RETURNS bytea LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $function$
 BEGIN
   RETURN pg_catalog.sha256(coalesce(hash, head) OPERATOR(pg_catalog.||) digest);
@@ -815,17 +815,21 @@ SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   -- Of random bits that nobody keeps: a salt that is erased cannot be worked out again.
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
-  staged ledger.execution_ledger[];
+  runs ledger.execution_ledger[];
+  digested bytea[];
   appended_at timestamptz;
   appended bigint;
 BEGIN
   -- Before the heads are locked, as far as it can be: others wait for them.
-  SELECT array_agg(ROW(salted.id, salted.run_id, salted.parent_run_id, salted.project_id, salted.user_id, salted.agent_id, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.status, salted.error_message, NULL, NULL, salted.created_at, NULL, NULL, NULL, NULL, NULL, salted.salt, ledger.payload_digests(salted.salt, salted.intent, salted.input, salted.output, salted.cost_json, salted.execution_trace_json, salted.error_message))::ledger.execution_ledger ORDER BY place) INTO staged
+  SELECT array_agg(run ORDER BY place), array_agg(salt || ledger.payload_digests(salt, (run).intent, (run).input, (run).output, (run).cost_json, (run).execution_trace_json, (run).error_message) ORDER BY place)
+  INTO runs, digested
   FROM (
-    SELECT sent.*, sha256(secret || int8send(place)) AS salt
-    FROM ROWS FROM (json_to_recordset(executions) AS (id uuid, run_id text, parent_run_id text, project_id uuid, user_id uuid, agent_id text, intent text, input jsonb, output jsonb, cost_json jsonb, execution_trace_json jsonb, status text, error_message text, created_at timestamptz(3)))
-      WITH ORDINALITY AS sent(id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, place)
-    WHERE project_id = ANY (projects)
+    SELECT run, place, sha256(secret || int8send(place)) AS salt
+    FROM (
+      SELECT run, row_number() OVER () AS place
+      FROM json_populate_recordset(NULL::ledger.execution_ledger, executions) AS run
+      WHERE project_id = ANY (projects)
+    ) AS sent
     OFFSET 0 -- or a salt would be worked out for each digest
   ) AS salted;
   -- In the order of their ids, or two who append to the same projects would deadlock.
@@ -842,9 +846,10 @@ BEGIN
     SELECT *, ledger.chained_hash(head_hash, sha256(ledger.execution_encoding(digested.project_id, digested.sequence, digested.id, digested.user_id, digested.created_at, appended_at, (execution_trace_json ->> 'duration_ms')::bigint, digested.run_id, digested.parent_run_id, digested.agent_id, digested.status, (cost_json ->> 'total')::numeric(24, 12), digested.payload_digests)))
       OVER (PARTITION BY project_id ORDER BY place) AS hash
     FROM (
-      SELECT id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, salt, payload_digests, ordinality AS place, head_hash,
+      SELECT id, run_id, parent_run_id, project_id, user_id, agent_id, intent, input, output, cost_json, execution_trace_json, status, error_message, created_at, substring(unnest FOR 32) AS salt,
+        substring(unnest FROM 33) AS payload_digests, ordinality AS place, head_hash,
         head_sequence + row_number() OVER (PARTITION BY project_id ORDER BY ordinality) AS sequence
-      FROM unnest(staged) WITH ORDINALITY AS sent
+      FROM ROWS FROM (unnest(runs), unnest(digested)) WITH ORDINALITY AS sent
       JOIN (
         SELECT project_id, sequence AS head_sequence, hash AS head_hash FROM ledger.execution_heads
       ) AS head USING (project_id)
@@ -918,7 +923,7 @@ CREATE OR REPLACE FUNCTION ledger.begin_head() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
   IF (NEW.sequence, NEW.hash, NEW.erasures, NEW.erasures_hash)
-    = (0, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea, 0, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea)
+    = (0, E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea, 0, E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea)
   THEN
     RETURN NEW;
   END IF;
@@ -955,13 +960,16 @@ $function$;
 CREATE OR REPLACE FUNCTION ledger.link_erasure() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-  head ledger.execution_heads;
+  last ledger.execution_erasures;
 BEGIN
-  SELECT * INTO head FROM ledger.execution_heads WHERE project_id = NEW.project_id FOR UPDATE;
-  NEW.number := coalesce(head.erasures, 0) + 1;
+  PERFORM FROM ledger.execution_heads WHERE project_id = NEW.project_id FOR UPDATE;
+  -- What was committed while the lock was waited for, and what this statement has put in.
+  SELECT * INTO last FROM ledger.execution_erasures WHERE project_id = NEW.project_id
+  ORDER BY number DESC LIMIT 1;
+  NEW.number := coalesce(last.number, 0) + 1;
   NEW.erased_at := clock_timestamp();
   NEW.erased_by := SESSION_USER;
-  NEW.hash := sha256(coalesce(head.erasures_hash, '\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || sha256('\x01'::bytea || uuid_send(NEW.project_id) || int8send(NEW.number) || int8send(NEW.sequence) || timestamptz_send(NEW.erased_at) || coalesce(int4send(octet_length(convert_to(NEW.erased_by, 'UTF8'))) || convert_to(NEW.erased_by, 'UTF8'), '\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(NEW.reason, 'UTF8'))) || convert_to(NEW.reason, 'UTF8'), '\xffffffff'::bytea)));
+  NEW.hash := sha256(coalesce(last.hash, E'\\x0000000000000000000000000000000000000000000000000000000000000000'::bytea) || sha256(E'\\x02'::bytea || uuid_send(NEW.project_id) || int8send(NEW.number) || int8send(NEW.sequence) || timestamptz_send(NEW.erased_at) || coalesce(int4send(octet_length(convert_to(NEW.erased_by, 'UTF8'))) || convert_to(NEW.erased_by, 'UTF8'), E'\\xffffffff'::bytea) || coalesce(int4send(octet_length(convert_to(NEW.reason, 'UTF8'))) || convert_to(NEW.reason, 'UTF8'), E'\\xffffffff'::bytea)));
   RETURN NEW;
 END
 $function$;
