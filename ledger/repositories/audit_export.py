@@ -42,7 +42,8 @@ class AuditExport:
         within a millisecond. A header names the columns: those of `execution_ledger`. Costs are
         US cents as plain decimals with all their digits, durations whole milliseconds, times
         ISO 8601 in UTC, hashes lower-case hexadecimal, payloads the JSON that is stored, and
-        what is not there is empty; in UTF-8, lines ending in a line feed.
+        what is not there is empty; in UTF-8, lines ending in a line feed. It has payloads and
+        their salts, which an erasure in the database does not reach.
 
         Text that a spreadsheet may run as a formula, as it begins with ``=``, ``+``, ``-``,
         ``@``, a tab, a line break, or one of those signs in full width, gets an apostrophe put

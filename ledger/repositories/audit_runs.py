@@ -21,7 +21,8 @@ class Run(Running):
 
     Made by ``ledger.audit.execution(...)``, and entered once. What is raised in the block passes
     through it: BudgetExceeded, also in a group, and what stops a program rather than fails
-    (KeyboardInterrupt, SystemExit), are recorded as aborted, other exceptions as failed.
+    (KeyboardInterrupt, SystemExit), are recorded as aborted, other exceptions as failed; of
+    what they say, the first 10,000 characters.
 
     Where recording fails, the whole of the run is logged as an error by the logger
     `ledger.audit`, as JSON that ``record_execution`` takes; the failure is raised, unless the

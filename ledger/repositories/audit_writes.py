@@ -40,8 +40,9 @@ class AuditWrites:
     def record_execution(self, execution: Execution | Mapping[str, Any]) -> ExecutionRecord:
         """Record one run, exactly once, and give it as it is stored.
 
-        The same run_id and content again is a success, and gives what was stored then. Bound to
-        a caller's transaction, nobody else records runs of that project until it ends.
+        The same run_id and content again is a success, and gives what was stored then; of a run
+        whose payloads are erased there is no more to compare than its total and duration. Bound
+        to a caller's transaction, nobody else records runs of that project until it ends.
 
         Raises ConflictingRecord where the run_id is recorded with other content,
         UnknownReference for a user or project that the ledger does not know, and InvalidRecord
