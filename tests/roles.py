@@ -118,7 +118,12 @@ class Roles:
         self._made.remove(name)
         with self._owner.cursor() as cursor:
             cursor.execute("DELETE FROM ledger.role_scopes WHERE role = %s", [name])
-            cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+            gone = sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name))
+            try:
+                cursor.execute(gone)
+            except psycopg.errors.DeadlockDetected:
+                # With a vacuum, which waits for the rows of pg_class that this changes.
+                cursor.execute(gone)
 
 
 @contextmanager
