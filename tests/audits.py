@@ -93,8 +93,8 @@ BESIDE = {
     "payload_digests": "payload_digests || payload_digests",
 }
 """What else could be changed with an erasure."""
-ERASURE = "project_id, sequence, reason, erased_at, erased_by, number, hash"
-FORGED_ERASURE = f"""INSERT INTO ledger.execution_erasures ({ERASURE})
+FORGED_ERASURE = """INSERT INTO ledger.execution_erasures
+  (project_id, sequence, reason, erased_at, erased_by, number, hash)
   SELECT project_id, sequence, 'forged', now(), 'nobody', 9, sha256('')
   FROM ledger.execution_ledger WHERE """
 """The record of an erasure as a superuser can write it, of the rows of which this holds."""

@@ -43,20 +43,33 @@ def differences(connection: Connection) -> list[Difference]:
     with trusted(connection):
         # Or PostgreSQL writes definitions otherwise than they are declared.
         connection.execute(text("SET LOCAL quote_all_identifiers = off"))
+        of_tables = list(_of_tables(connection))
+        storage, rendering = _installed(connection)
+        facts = [(target, _facts(target, storage, rendering)) for target in DECLARED]
+        routines = {
+            fact.accepted[0].name
+            for _, each in facts
+            for fact in each
+            if isinstance(fact, RoutineIs)
+        }
         return [
-            *_of_tables(connection),
-            *_of_objects(connection),
-            *strangers(connection, _declared_routines(connection)),
+            *of_tables,
+            *_of_objects(connection, facts),
+            *strangers(connection, {*routines, *aggregates(rendering), CHAINED}),
             *warnings(connection),
         ]
 
 
 def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     """What does not hold of one declared object."""
+    return _problems(connection, _facts(target, *_installed(connection)))
+
+
+def _problems(connection: Connection, facts: list[Fact]) -> list[str]:
     # A body is compared whether or not what it names is still there: that is its own problem.
     connection.execute(text("SET LOCAL check_function_bodies = off"))
     problems: list[str] = []
-    for fact in _facts(target, *_installed(connection)):
+    for fact in facts:
         try:
             with connection.begin_nested() as savepoint:
                 problems += fact.problems(connection)
@@ -86,9 +99,11 @@ def _not_comparable(error: DBAPIError) -> str:
     return f"cannot be compared, something it needs is missing or was changed: {said}"
 
 
-def _of_objects(connection: Connection) -> Iterator[Difference]:
-    for target in DECLARED:
-        for problem in problems_of(connection, target):
+def _of_objects(
+    connection: Connection, facts: list[tuple[DatabaseObject, list[Fact]]]
+) -> Iterator[Difference]:
+    for target, each in facts:
+        for problem in _problems(connection, each):
             yield Difference(object=target.name, problem=problem)
 
 
@@ -131,10 +146,3 @@ def _referred(table: Table) -> set[Table]:
         if key.column.table not in found:
             found |= _referred(key.column.table)
     return found
-
-
-def _declared_routines(connection: Connection) -> set[str]:
-    storage, rendering = _installed(connection)
-    facts = (fact for target in DECLARED for fact in _facts(target, storage, rendering))
-    routines = {fact.accepted[0].name for fact in facts if isinstance(fact, RoutineIs)}
-    return {*routines, *aggregates(rendering), CHAINED}

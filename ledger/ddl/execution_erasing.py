@@ -7,6 +7,7 @@ from typing import Final
 from ledger.ddl.execution_appending import ERASURES, HEADS, LEDGER
 from ledger.ddl.execution_hashing import NO_HASH, erasure_hash_of
 from ledger.ddl.objects import Routine
+from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.search_path import FIXED
 from ledger.models.audit_checks import ERASED_TEXT
 
@@ -106,7 +107,7 @@ ERASE: Final = Routine(
     definition=f"""RETURNS SETOF ledger.{ERASURES} LANGUAGE plpgsql SECURITY DEFINER
 {FIXED} AS $function$
 DECLARE
-  narrowed CONSTANT uuid := nullif(current_setting('ledger.user_id', true), '')::uuid;
+  narrowed CONSTANT uuid := {NARROWED_TO};
 BEGIN
   INSERT INTO ledger.{ERASURES} (project_id, sequence, reason)
   SELECT project_id, sequence, erase_execution.reason FROM ledger.{LEDGER}

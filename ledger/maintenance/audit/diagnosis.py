@@ -36,12 +36,11 @@ def diagnosed(connection: Connection, before: Reached, sequence: int) -> Fault:
     rows = connection.execute(AROUND, asked).all()
     if sequence < place:
         return _doubled(connection, rows, before)
-    successor = _elsewhere(connection, before, place)
     if sequence > place:
-        if successor is not None:
-            return _fault("reordered", successor, f"it was appended as row {place}")
         detail = f"rows {place} to {sequence - 1} are gone"
-        return Fault(kind="missing", sequence=place, run_id=None, detail=detail)
+        missing = Fault(kind="missing", sequence=place, run_id=None, detail=detail)
+        return moved_from(connection, before) or missing
+    successor = _elsewhere(connection, before, place)
     row, following = rows[0], rows[1] if len(rows) > 1 else None
     if following is not None and following.sequence == place:
         return _doubled(connection, rows, before)

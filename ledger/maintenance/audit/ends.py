@@ -64,10 +64,10 @@ def _wrong_head(ends: AnyRow) -> str | None:
 
 
 def _cut_off(connection: Connection, ends: AnyRow, reached: Reached) -> Fault:
-    if (moved := moved_from(connection, reached)) is not None:
-        return moved
-    detail = f"rows {reached.sequence + 1} to {ends.head_sequence} are gone"
-    return Fault(kind="truncated", sequence=reached.sequence + 1, run_id=None, detail=detail)
+    place = reached.sequence + 1
+    detail = f"rows {place} to {ends.head_sequence} are gone"
+    truncated = Fault(kind="truncated", sequence=place, run_id=None, detail=detail)
+    return moved_from(connection, reached) or truncated
 
 
 def fault_against(connection: Connection, kept: Head | None, reached: Reached) -> Fault | None:
