@@ -238,6 +238,7 @@ def sqlstate(connection: psycopg.Connection[Any], *statements: str) -> str | Non
             for statement in statements:
                 connection.execute(statement.encode())
     except psycopg.Error as error:
+        print(error)  # noqa: T201 - shown where a test fails
         return error.sqlstate
     return None
 

@@ -174,6 +174,9 @@ class Fold:
     """What an element is one of."""
     found_by: tuple[str, ...] = ()
     """Keys of which readers want one value through many buckets; an index leads to each."""
+    led_by: str | None = None
+    """One more of these, where no reader wants all values: the primary key begins with it, and
+    not with the bucket, which the planner would take for whatever is read of all time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

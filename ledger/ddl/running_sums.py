@@ -97,7 +97,7 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
         tables[fold.name] = (
             (
                 f"CREATE TABLE IF NOT EXISTS ledger.{fold.name} (bucket timestamptz NOT NULL,"
-                f" {columns}, CONSTRAINT {fold.name}_pkey PRIMARY KEY (bucket, {', '.join(keys)}))"
+                f" {columns}, CONSTRAINT {fold.name}_pkey PRIMARY KEY ({_primary_key(fold)}))"
             ),
         )
         tables[fold.name] += tuple(
@@ -111,6 +111,11 @@ def _tables(target: RunningSums) -> dict[str, tuple[str, ...]]:
 def keys_of(fold: Fold) -> tuple[str, ...]:
     """What its rows are kept apart by, beside the bucket."""
     return fold.keys if fold.element is None else (*fold.keys, "bin")
+
+
+def _primary_key(fold: Fold) -> str:
+    leading = () if fold.led_by is None else (fold.led_by,)
+    return ", ".join((*leading, "bucket", *(key for key in keys_of(fold) if key != fold.led_by)))
 
 
 def measures_of(fold: Fold) -> tuple[str, ...]:

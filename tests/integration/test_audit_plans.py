@@ -17,6 +17,7 @@ from ledger import Ledger, Window
 from ledger.engine import PLAN_TRANSACTION
 from ledger.queries.execution_export import execution_export, execution_stream
 from ledger.queries.execution_filters import ExecutionFilter, cursor_of
+from ledger.queries.execution_sums import MEASURES
 from tests.audits import ALICE, BOB, OTHER_PROJECT, PROJECT, audited, execution
 from tests.catalogues import until
 from tests.databases import Databases, Target
@@ -271,6 +272,56 @@ def test_statistics_read_the_rows_of_days_that_are_cut_in_an_index_alone(
         ("Index Only Scan", index)
     }, str(plan)
     assert Reading.of(plan).rows <= 2 * 24 * 60, str(plan)
+
+
+SUMS: Final = f"""
+INSERT INTO ledger.execution_{{table}} (bucket, agent_id, project_id, status, {{names}})
+SELECT day, 'agent-' || agent, CASE project WHEN 1 THEN '{PROJECT}' ELSE md5(project::text)::uuid
+  END, 'completed', {{values}}
+FROM generate_series('{NOW:%Y-%m-%d}Z'::timestamptz - interval '59 days', '{NOW:%Y-%m-%d}Z',
+    interval '1 day') AS day,
+  generate_series(1, 20) AS project, generate_series(1, 20) AS agent, generate_series(1, {{bins}})
+    AS bin
+ORDER BY day, random()"""
+"""Of twenty projects with twenty agents each."""
+
+
+@pytest.fixture(scope="module")
+def summed_url(databases: Databases, target: Target) -> Iterator[str]:
+    name = databases.create(target.server, template=databases.template(target))
+    url = databases.url(target.server, name)
+    ones = ", ".join("1" for _ in MEASURES)
+    sql(url, SUMS.format(table="days", names=", ".join(MEASURES), values=ones, bins=1))
+    sql(url, SUMS.format(table="costs", names="bin, executions", values="bin, 1", bins=5))
+    sql(url, "VACUUM ANALYZE ledger.execution_days, ledger.execution_costs")
+    yield url
+    databases.drop(name)
+
+
+@pytest.mark.parametrize("window", [None, MONTH], ids=["all time", "a month"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ledger, window: ledger.audit.agent_cost_statistics("agent-7", window=window),
+        lambda ledger, window: ledger.audit.agent_cost_statistics("agent-7", PROJECT, window),
+        lambda ledger, window: ledger.audit.project_execution_statistics(PROJECT, window),
+    ],
+    ids=["agent", "agent of a project", "project"],
+)
+def test_sums_are_found_by_agent_or_project_and_not_by_the_day(
+    summed_url: str, ask: Callable[[Ledger, Window | None], object], window: Window | None
+) -> None:
+    plan = plan_of(summed_url, lambda ledger: ask(ledger, window))
+    assert not plan.read_in_full, str(plan)
+    conditions = [
+        node["Index Cond"]
+        for node in plan.nodes()
+        if str(node.get("Index Name")).startswith(("execution_days", "execution_costs"))
+    ]
+    # In the order of the index: one that began with the day would be read for all days.
+    assert conditions, str(plan)
+    for each in conditions:
+        assert each.lstrip("(").startswith(("agent_id = ", "project_id = ")), str(plan)
 
 
 # --- streams and exports ---

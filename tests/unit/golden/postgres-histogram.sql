@@ -1226,12 +1226,10 @@ ALTER TABLE ledger.execution_erasures DISABLE ROW LEVEL SECURITY;
 -- create RunningSums execution_deltas
 CREATE TABLE IF NOT EXISTS ledger.execution_deltas (hour timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, executions bigint NOT NULL, total_cost_cents numeric(38, 12) NOT NULL, least_cost_cents numeric(24, 12) NOT NULL, greatest_cost_cents numeric(24, 12) NOT NULL, duration_ms numeric(38) NOT NULL, cost_bins smallint[] NOT NULL) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0);
 CREATE INDEX IF NOT EXISTS execution_deltas_idx ON ledger.execution_deltas (hour);
-CREATE TABLE IF NOT EXISTS ledger.execution_days (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, executions bigint NOT NULL, total_cost_cents numeric(38, 12) NOT NULL, least_cost_cents numeric(24, 12) NOT NULL, greatest_cost_cents numeric(24, 12) NOT NULL, duration_ms numeric(38) NOT NULL, CONSTRAINT execution_days_pkey PRIMARY KEY (bucket, project_id, agent_id, status));
+CREATE TABLE IF NOT EXISTS ledger.execution_days (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, executions bigint NOT NULL, total_cost_cents numeric(38, 12) NOT NULL, least_cost_cents numeric(24, 12) NOT NULL, greatest_cost_cents numeric(24, 12) NOT NULL, duration_ms numeric(38) NOT NULL, CONSTRAINT execution_days_pkey PRIMARY KEY (agent_id, bucket, project_id, status));
 CREATE INDEX IF NOT EXISTS execution_days_project_id_idx ON ledger.execution_days (project_id, bucket);
-CREATE INDEX IF NOT EXISTS execution_days_agent_id_idx ON ledger.execution_days (agent_id, bucket);
-CREATE TABLE IF NOT EXISTS ledger.execution_costs (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, bin smallint NOT NULL, executions bigint NOT NULL, CONSTRAINT execution_costs_pkey PRIMARY KEY (bucket, project_id, agent_id, status, bin));
+CREATE TABLE IF NOT EXISTS ledger.execution_costs (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, bin smallint NOT NULL, executions bigint NOT NULL, CONSTRAINT execution_costs_pkey PRIMARY KEY (agent_id, bucket, project_id, status, bin));
 CREATE INDEX IF NOT EXISTS execution_costs_project_id_idx ON ledger.execution_costs (project_id, bucket);
-CREATE INDEX IF NOT EXISTS execution_costs_agent_id_idx ON ledger.execution_costs (agent_id, bucket);
 ALTER TABLE ledger.execution_deltas ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS of_all ON ledger.execution_deltas;
 CREATE POLICY of_all ON ledger.execution_deltas FOR SELECT USING ((SELECT ledger.sees_all()));
