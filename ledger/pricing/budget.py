@@ -68,6 +68,7 @@ class ExecutionBudget:
         self._part_units: dict[Part, int] = {}
         self._counts: dict[Part, Counter[str]] = {}
         self._penalties: list[Penalty] = []
+        self._is_closed = False
 
     @property
     def spent_cents(self) -> Decimal:
@@ -173,6 +174,14 @@ class ExecutionBudget:
         units = units_of("cents", cents)
         return self._account("penalties", units, {}, [(reason, cents_of(units))])
 
+    def close(self) -> None:
+        """Refuse what is accounted from now on; what was accounted can still be read.
+
+        A run does so as it ends, or what a thread accounts later would be in no record.
+        """
+        with self._lock:
+            self._is_closed = True
+
     def metrics(self) -> BudgetMetrics:
         """What is spent, and on what, at one moment."""
         with self._lock:
@@ -206,6 +215,11 @@ class ExecutionBudget:
     ) -> Decimal:
         cents = cents_of(units)
         with self._lock:
+            if self._is_closed:
+                raise InvalidArgument(
+                    f"{part} of {cents} cents came after run {self.run_id!r} had ended, and are not"
+                    " in its record; wait for what a run has begun before its block ends"
+                )
             counted = self._counts.setdefault(part, Counter())
             # In whole numbers, of which no decimal context rounds the sum.
             spent, count = self._spent_units + units, sum(counts.values(), counted.total())

@@ -22,12 +22,15 @@ class Run(Running):
     Made by ``ledger.audit.execution(...)``, and entered once. What is raised in the block passes
     through it: BudgetExceeded, also in a group, and what stops a program rather than fails
     (KeyboardInterrupt, SystemExit), are recorded as aborted, other exceptions as failed; of
-    what they say, the first 10,000 characters.
+    what they say, the first 10,000 characters. What threads and tasks that nobody waited for
+    account after that, or take as a step, is refused by InvalidArgument.
 
     Where recording fails, the whole of the run is logged as an error by the logger
     `ledger.audit`, as JSON that ``record_execution`` takes; the failure is raised, unless the
-    block raised something itself. Bound to a caller's transaction, a run whose block raises is
-    logged as well as recorded: what was raised may undo the transaction, and the run with it.
+    block raised something itself. Where it was the connection that was lost, the run may be
+    recorded after all: a ConflictingRecord of ``created_at`` alone then says so. Bound to a
+    caller's transaction, a run whose block raises is logged as well as recorded: what was raised
+    may undo the transaction, and the run with it.
     """
 
     def __init__(
@@ -95,12 +98,23 @@ class AsyncRun(Running):
     async def _record_to_the_end(self, ended: Mapping[str, Any]) -> None:
         recording = asyncio.ensure_future(self._record(ended))
         cancelled: asyncio.CancelledError | None = None
+        may_begin_again = True
         # Again and again: anyio cancels a task for as long as it goes on.
         while not recording.done():
             try:
                 await asyncio.wait([recording])
             except asyncio.CancelledError as error:
                 cancelled = error
-        self.record = recording.result()
+            if recording.cancelled() and may_begin_again:
+                # A loop that shuts down cancels every task once, also the one that records. Where
+                # the run was in by then, this finds it there.
+                may_begin_again = False
+                recording = asyncio.ensure_future(self._record(ended))
+        try:
+            self.record = recording.result()
+        except Exception as failure:
+            if cancelled is None:
+                raise
+            raise cancelled from failure
         if cancelled is not None:
             raise cancelled

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,7 @@ from ledger.errors import InvalidArgument, LedgerError
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
 from ledger.records.execution import Execution, ExecutionStep
+from ledger.records.payloads import checked
 from ledger.records.rules import require_text
 from ledger.repositories.run_texts import message, status, whole
 
@@ -67,10 +70,13 @@ class Running:
     def __init__(self, terms: RunTerms, *, is_bound: bool) -> None:
         self.terms = terms
         self._is_bound = is_bound
+        # As it is now: what the run makes of it is not what was asked.
+        self._input = checked("input", terms.input)
         # What cannot be recorded is refused before anything is done.
         Execution(**self._fields(None, cost={"total": 0}, trace={"duration_ms": 0}))
         self._new_budget(terms.prices)
         self._steps: list[ExecutionStep] = []
+        self._lock, self._is_over = Lock(), False
         self._began = monotonic()
 
     @contextmanager
@@ -78,7 +84,8 @@ class Running:
         """Take a step: its time, and the error that it ends with, go into the trace.
 
         Steps may be taken by threads and tasks at once; they stand in the order in which they end.
-        Raises InvalidRecord for a name that is none, and for a cost that is none.
+        Raises InvalidRecord for a name that is none, and for a cost that is none, and
+        InvalidArgument for a step that ends after its run.
         """
         require_text("action", action)
         step, timestamp, began = Step(tool=tool), datetime.now(UTC), monotonic()
@@ -92,7 +99,20 @@ class Running:
             taken = {"action": action, "timestamp": timestamp, "duration_ms": _since(began)}
             if error is not None:
                 taken["error"] = message(error)
-            self._steps.append(_step(taken, step, error))
+            self._keep(_step(taken, step, error), error)
+
+    def _keep(self, step: ExecutionStep, error: BaseException | None) -> None:
+        with self._lock:
+            if not self._is_over:
+                self._steps.append(step)
+                return
+        said = (
+            f"step {step.action!r} ended after its run, {self.terms.run_id!r}, and is not in its"
+            " trace; wait for it before the run's block ends"
+        )
+        if error is None:
+            raise InvalidArgument(said)
+        _note(error, said)
 
     @property
     def budget(self) -> ExecutionBudget:
@@ -133,7 +153,8 @@ class Running:
             yield ended
         except BaseException as failure:
             if self.record is None:
-                self._log(f"could not be recorded ({message(failure)})", dated, error)
+                told = failure.__cause__ if isinstance(failure, CancelledError) else None
+                self._log(f"could not be recorded ({message(told or failure)})", dated, error)
             if error is None or not isinstance(failure, Exception):
                 raise
         else:
@@ -148,6 +169,10 @@ class Running:
             _note(error, said)
 
     def _ended(self, error: BaseException | None) -> dict[str, Any]:
+        # What goes on after this, in threads and tasks that nobody waited for, is refused.
+        self.budget.close()
+        with self._lock:
+            self._is_over = True
         metrics = self.budget.metrics()
         trace = {
             "steps": tuple(self._steps),
@@ -166,7 +191,7 @@ class Running:
             "user_id": terms.user_id,
             "agent_id": terms.agent_id,
             "intent": terms.intent,
-            "input": terms.input,
+            "input": self._input,
             "output": self.output,
             "status": status(error),
             "error_message": None if error is None else message(error, of=terms.run_id),

@@ -22,6 +22,7 @@ from ledger.engine import async_engine, engine
 from ledger.errors import (
     BudgetExceeded,
     ConflictingRecord,
+    DatabaseUnavailable,
     InvalidArgument,
     InvalidRecord,
     UnknownPrice,
@@ -31,6 +32,7 @@ from ledger.pricing.budget_rates import BudgetRates
 from ledger.pricing.price import PriceList
 from ledger.records.audit import ExecutionRecord
 from ledger.repositories.audit_runs import AsyncRun, Run
+from ledger.repositories.running import terms_of
 from tests.audits import ALICE, PROJECT, STRANGER, introduce
 from tests.ledgers import PRICE
 from tests.roles import roles_of
@@ -236,6 +238,10 @@ def test_a_run_that_somebody_stops_is_recorded_as_aborted(
     )
 
 
+async def no_prices() -> None:
+    """As of a ledger without a catalogue."""
+
+
 async def once(task: asyncio.Task[None]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -281,6 +287,80 @@ def test_a_task_that_is_cancelled_has_its_run_recorded(
 
     assert recorded(ledger).status == status
     assert not caplog.records
+
+
+def test_a_loop_that_shuts_down_lets_a_run_be_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Any] = []
+
+    async def shut_down() -> None:
+        async def record(ended: Any) -> Any:
+            sent.append(ended)
+            if len(sent) == 1:
+                begun.set()
+                await asyncio.Event().wait()
+            return "its record"
+
+        async def agent() -> None:
+            async with AsyncRun(terms_of("run", WHO), no_prices, record, is_bound=False):
+                pass
+
+        begun = asyncio.Event()
+        background = asyncio.create_task(agent())
+        await begun.wait()
+        assert not background.done()
+
+    asyncio.run(shut_down())
+
+    assert [run["status"] for run in sent] == ["completed", "completed"]
+    assert not caplog.records
+
+
+def test_a_cancellation_goes_on_where_recording_fails(caplog: pytest.LogCaptureFixture) -> None:
+    async def cancelled() -> None:
+        async def fail(_: Any) -> ExecutionRecord:
+            begun.set()
+            await released.wait()
+            raise DatabaseUnavailable("it is gone")
+
+        async def agent() -> None:
+            async with AsyncRun(terms_of("run", WHO), no_prices, fail, is_bound=False):
+                pass
+
+        begun, released = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(agent())
+        await begun.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+
+    assert "could not be recorded (DatabaseUnavailable: it is gone)" in caplog.text
+
+
+def test_what_was_asked_is_recorded_as_it_was_asked(ledger: Ledger) -> None:
+    asked: dict[str, Any] = {"task": {"name": "deploy"}}
+    with ledger.audit.execution(**ASKED, input=asked):
+        asked["task"]["name"] = "something else"
+        asked["client"] = object()
+
+    assert recorded(ledger).input == {"task": {"name": "deploy"}}
+
+
+def test_what_goes_on_after_its_run_is_refused_and_not_lost_silently(ledger: Ledger) -> None:
+    with ledger.audit.execution(**ASKED) as run:
+        run.budget.account_tool_call("search", 2)
+        late = run.step("late")
+        late.__enter__()
+    with pytest.raises(InvalidArgument, match="tool_calls of 3 cents came after run 'run'"):
+        run.budget.account_tool_call("search", 3)
+    with pytest.raises(InvalidArgument, match="step 'late' ended after its run"):
+        late.__exit__(None, None, None)
+
+    assert run.budget.spent_cents == recorded(ledger).total_cost_cents == 2
+    assert recorded(ledger).trace.tool_calls == 1
 
 
 def test_a_session_of_a_task_records_its_run(ledger: Ledger, database_url: str) -> None:
