@@ -72,19 +72,24 @@ def act(run: Run, steps: list[str], calls: int) -> None:
 
 
 def tamper(folder: Path) -> None:
-    """What somebody who administers the database could do to make a run look cheaper."""
+    """Make a run look cheaper, in the database of that folder."""
     with EmbeddedPostgres.start(folder) as server:
-        owner = create_engine(server.url)
-        with owner.begin() as connection:
-            connection.execute(text("ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL"))
-            connection.execute(
-                text(
-                    "UPDATE ledger.execution_ledger SET cost_json = '{\"total\": 0.5}'"
-                    " WHERE run_id = 'demo-2'"
-                )
+        make_cheaper(server.url)
+
+
+def make_cheaper(url: str) -> None:
+    """What somebody who administers the database could do to a run."""
+    owner = create_engine(url)
+    with owner.begin() as connection:
+        connection.execute(text("ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL"))
+        connection.execute(
+            text(
+                "UPDATE ledger.execution_ledger SET cost_json = '{\"total\": 0.5}'"
+                " WHERE run_id = 'demo-2'"
             )
-            connection.execute(text("ALTER TABLE ledger.execution_ledger ENABLE TRIGGER ALL"))
-        owner.dispose()
+        )
+        connection.execute(text("ALTER TABLE ledger.execution_ledger ENABLE TRIGGER ALL"))
+    owner.dispose()
 
 
 if __name__ == "__main__":

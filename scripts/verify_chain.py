@@ -211,9 +211,10 @@ def main() -> int:
         chain.fault = chain.fault or fault_of_erasures(chain)
         if chain.fault:
             print(f"  {chain.fault}")
-    if not chains:
+    is_empty = not any(chain.rows or chain.fault for chain in chains.values())
+    if is_empty:
         print("there is no row in the file")
-    return int(not chains or any(chain.fault for chain in chains.values()))
+    return int(is_empty or any(chain.fault for chain in chains.values()))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class Maintenance:
 
         On plain PostgreSQL: partitions ahead, rollups refreshed, retention applied. On
         TimescaleDB the database does that; it is refreshed now, and its jobs are looked at.
-        On both: the billing ledger's sums are folded.
+        On both: the sums of the billing and the execution ledger are folded.
         """
         return self._run(never)
 
@@ -129,7 +129,7 @@ class AsyncMaintenance:
 
         On plain PostgreSQL: partitions ahead, rollups refreshed, retention applied. On
         TimescaleDB the database does that; it is refreshed now, and its jobs are looked at.
-        On both: the billing ledger's sums are folded.
+        On both: the sums of the billing and the execution ledger are folded.
         """
         return await self._run(never)
 

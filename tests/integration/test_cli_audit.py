@@ -11,7 +11,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.records.checkpoint import Checkpoint, InclusionProof
-from scripts.demo_audit import run_agents
+from scripts.demo_audit import make_cheaper, run_agents
 from tests.audits import PROJECT, execution, introduce
 from tests.commands import Ran, run
 from tests.writers import sql
@@ -187,3 +187,16 @@ def test_the_demo_adds_to_the_runs_that_it_finds(
             ids = [f"demo-{number}" for number in range(first, first + 3)]
             assert [line.split(":")[0].strip() for line in said] == ids
             assert all(ledger.audit.execution(run_id) for run_id in ids)
+
+
+def test_the_run_that_the_demo_changes_is_found(
+    database_url: str, audit: Callable[..., Ran]
+) -> None:
+    with Ledger.connect(database_url) as ledger:
+        run_agents(ledger)
+    assert audit("verify").exit_code == 0
+    make_cheaper(database_url)
+
+    found = audit("verify")
+    assert found.exit_code == 1
+    assert "demo-2" in found.out
