@@ -52,7 +52,7 @@ SUMS = {
             led_by="agent_id",
         ),
     ),
-    "rule": "all",
+    "rule": "projects",
 }
 
 

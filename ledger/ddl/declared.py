@@ -193,7 +193,7 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
                 led_by="agent_id",
             ),
         ),
-        rule="all",
+        rule="projects",
     ),
 )
 """In the order in which it is made; the retention is the default, the database holds the wish."""

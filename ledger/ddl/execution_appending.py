@@ -53,6 +53,7 @@ DECLARE
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
   runs ledger.{LEDGER}[];
   digested bytea[];
+  narrowed CONSTANT uuid := {NARROWED_TO};
   appended_at timestamptz;
   appended bigint;
 BEGIN
@@ -68,6 +69,11 @@ BEGIN
     ) AS sent
     OFFSET 0 -- or a salt would be worked out for each digest
   ) AS salted;
+  IF narrowed IS NOT NULL AND EXISTS (SELECT FROM unnest(runs) WHERE user_id <> narrowed) THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format(
+      'ledger.user_id narrows this session to user %s, and it records runs of nobody else',
+      narrowed);
+  END IF;
   -- In the order of their ids, or two who append to the same projects would deadlock.
   INSERT INTO ledger.{HEADS} (project_id) SELECT * FROM unnest(projects) AS id ORDER BY id
   ON CONFLICT DO NOTHING;

@@ -116,7 +116,7 @@ BEGIN
   -- Where the record came without the deed, as by a replay.
   IF EXISTS (
     SELECT FROM ledger.{LEDGER} JOIN ledger.{ERASURES} USING (project_id, sequence)
-    WHERE run_id = run AND salt IS NOT NULL)
+    WHERE run_id = run AND salt IS NOT NULL AND (narrowed IS NULL OR user_id = narrowed))
   THEN
     UPDATE ledger.{LEDGER} AS erased SET {_set_erased} WHERE run_id = run AND salt IS NOT NULL;
   END IF;

@@ -69,8 +69,11 @@ RULES: Final[Mapping[str, Rule]] = {
             "auditor": f"FOR SELECT TO {{}} USING ({_OF_ALL} OR ({_OF_PROJECTS} AND {_NARROWED}))",
         },
     ),
-    "projects": Rule(policy="of_projects", using=f"{_OF_ALL} OR {_OF_PROJECTS}"),
-    "all": Rule(policy="of_all", using=_OF_ALL),
+    # Of rows that are of a project, and of no user: none for who is narrowed to one.
+    "projects": Rule(
+        policy="of_projects",
+        using=f"{_OF_ALL} OR ({_OF_PROJECTS} AND (SELECT {NARROWED_TO}) IS NULL)",
+    ),
 }
 
 

@@ -42,6 +42,12 @@ Calls = Annotated[int, Field(ge=0, le=GREATEST_COUNT)]
 Cents = Annotated[Decimal, Field(ge=0), AfterValidator(lambda cents: rounded(cents, "cents"))]
 """US cents, exact: rounded half-even to 12 decimals, of at most 12 digits before them."""
 
+
+def _within_years(moment: datetime) -> datetime:
+    since_epoch("timestamp", moment)
+    return moment
+
+
 _PARTS: Final = {
     "tokens": "tokens",
     "tool_calls": "toolCalls",
@@ -121,7 +127,7 @@ class ExecutionStep(_Part):
     """One thing that a run did; what has no field here goes into ``details``."""
 
     action: Name
-    timestamp: AwareDatetime | None = None
+    timestamp: Annotated[AwareDatetime, AfterValidator(_within_years)] | None = None
     """When it began."""
     duration_ms: Milliseconds | None = None
     tool: Name | None = None

@@ -49,13 +49,15 @@ APPEND: Final[Executable] = select(
 
 _narrowed_to: Final = literal_column(NARROWED_TO, Uuid())
 KNOWN: Final[Executable] = union_all(
-    select(User.id, (User.id == func.coalesce(_narrowed_to, User.id)).label("is_reached")).where(
-        User.id == any_(cast(bindparam("users", type_=_IDS), _IDS))
-    ),
-    select(Project.id, true()).where(Project.id == any_(_projects)),
+    select(
+        literal_column("'user'").label("kind"),
+        User.id,
+        (User.id == func.coalesce(_narrowed_to, User.id)).label("is_reached"),
+    ).where(User.id == any_(cast(bindparam("users", type_=_IDS), _IDS))),
+    select(literal_column("'project'"), Project.id, true()).where(Project.id == any_(_projects)),
 )
 """Which users and projects there are, of those that are asked for, and whether the session's
-`ledger.user_id` leaves them out."""
+`ledger.user_id` leaves them out. A user and his project may have the same id."""
 
 _RUN: Final = ("run_id", "parent_run_id", "project_id", "user_id", "agent_id", "status")
 _PAYLOADS: Final = {

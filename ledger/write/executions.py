@@ -21,7 +21,7 @@ from ledger.write.halving import by_halves
 from ledger.write.recordset import POSITION, ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ledger.write.commands import Plan, Steps
@@ -43,7 +43,10 @@ class Recorder:
     def record_one(self, execution: Execution | Mapping[str, Any]) -> Plan[ExecutionRecord]:
         """Record one run. Raises InvalidRecord, UnknownReference and ConflictingRecord."""
         run = Execution.of(execution)
-        _, faults = yield from _insistently(lambda: self._many({0: run}))
+        try:
+            _, faults = yield from _insistently(lambda: self._many({0: run}))
+        except UnicodeError as error:
+            raise refusal(error) from error
         if faults:
             raise faults[0]
         # Not in the same transaction, which holds the head of the project's chain.
@@ -78,11 +81,13 @@ class Recorder:
         """How many were recorded now, and why others could not be; the rest was there before."""
         rows, faults = yield from self._rows(runs)
         # Each run_id once: a second row under it is compared with what the first one left.
-        once = {runs[index].run_id: row for index, row in reversed(rows.items())}
+        once: dict[str, str] = {}
+        for index, row in rows.items():
+            once.setdefault(runs[index].run_id, row)
         appended = 0
         if once:
             projects = list({runs[index].project_id for index in rows})
-            sent = {"projects": projects, ROWS: _listed(reversed(once.values()))}
+            sent = {"projects": projects, ROWS: _listed(once.values())}
             appended = (yield from execute(APPEND, sent)).rows[0].appended
         if appended < len(rows):
             faults |= yield from conflicts(
@@ -103,7 +108,9 @@ class Recorder:
             "users": list({run.user_id for run in runs.values()}),
             "projects": list({run.project_id for run in runs.values()}),
         }
-        known = {row.id: row.is_reached for row in (yield from execute(KNOWN, asked)).rows}
+        known = {
+            (row.kind, row.id): row.is_reached for row in (yield from execute(KNOWN, asked)).rows
+        }
         now = EPOCH + (accepted.now - EPOCH) // MILLISECOND * MILLISECOND
         rows: dict[int, str] = {}
         faults: dict[int, LedgerError] = {}
@@ -111,14 +118,14 @@ class Recorder:
             created_at = run.created_at or now
             if (reason := accepted.too_far_ahead("created_at", created_at)) is not None:
                 faults[index] = InvalidRecord(reason)
-            elif run.user_id not in known:
+            elif ("user", run.user_id) not in known:
                 faults[index] = _unknown("user_id", run.user_id, "upsert_user")
-            elif not known[run.user_id]:
+            elif not known["user", run.user_id]:
                 faults[index] = UnknownReference(
                     f"user_id {run.user_id}: `ledger.user_id` narrows this session to another user;"
                     " record the run where it is not set"
                 )
-            elif run.project_id not in known:
+            elif ("project", run.project_id) not in known:
                 faults[index] = _unknown("project_id", run.project_id, "upsert_project")
             else:
                 rows[index] = _row(run, created_at, index)
@@ -128,14 +135,11 @@ class Recorder:
 def _insistently(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
     """Take the steps, and again where somebody else had just taken one of the run_ids."""
     try:
-        try:
-            return (yield from atomically(steps()))
-        except Exception as error:
-            if not is_collision(error):
-                raise
-            return (yield from _once_more(steps))
-    except UnicodeError as error:
-        raise refusal(error) from error
+        return (yield from atomically(steps()))
+    except Exception as error:
+        if not is_collision(error):
+            raise
+        return (yield from _once_more(steps))
 
 
 def _once_more(steps: Callable[[], Steps[Result]]) -> Plan[Result]:
@@ -177,7 +181,7 @@ def _row(run: Execution, created_at: datetime, position: int) -> str:
     return f"{written},{','.join(payloads)}}}"
 
 
-def _listed(rows: Iterator[str] | Sequence[str] | Any) -> str:  # noqa: ANN401
+def _listed(rows: Iterable[str]) -> str:
     return f"[{','.join(rows)}]"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from ledger import Ledger
-from ledger.errors import ConflictingRecord, PermissionMissing
+from ledger.errors import ConflictingRecord, PermissionMissing, UnknownReference
 from tests.audits import (
     ALICE,
     BOB,
@@ -114,12 +116,14 @@ def test_heads_and_erasures_are_shown_to_auditors_and_services(roles: Roles, sco
         assert seen(role, "project_id, sequence", table) == expected
 
 
-@pytest.mark.parametrize("kind", ["service", "auditor"])
+@pytest.mark.parametrize("scope", SCOPES[3:], ids=str)
 @pytest.mark.parametrize("table", TABLES[1:])
 def test_who_is_narrowed_to_a_user_sees_no_heads_and_erasures_of_everybody(
-    roles: Roles, kind: str, table: str
+    roles: Roles, scope: Scope, table: str
 ) -> None:
-    assert seen(roles.granted(kind), "project_id", table, ledger__user_id=str(BOB)) == set()
+    role = roles.create()
+    scope.granted_to(roles, role)
+    assert seen(role, "project_id", table, ledger__user_id=str(BOB)) == set()
 
 
 @pytest.mark.parametrize("scope", [SCOPES[0], SCOPES[3], SCOPES[5]], ids=str)
@@ -143,6 +147,35 @@ def test_an_auditor_of_a_project_sees_nothing_else_of_the_ledger(roles: Roles) -
     for (relation,) in relations:
         with pytest.raises(DENIED):
             role.sql(f"SELECT 1 FROM ledger.{relation}")
+
+
+@pytest.mark.parametrize("narrowed", [None, ALICE], ids=["all", "alice"])
+@pytest.mark.parametrize("scope", SCOPES, ids=str)
+def test_who_does_not_see_every_run_neither_verifies_nor_proves(
+    roles: Roles, scope: Scope, narrowed: UUID | None
+) -> None:
+    role = roles.create()
+    scope.granted_to(roles, role)
+    with Ledger.connect(roles.url) as ledger:
+        taken = ledger.audit.checkpoint()
+    options = {"options": f"-c ledger.user_id={narrowed or ''}"}
+    url = make_url(role.url).update_query_dict(options).render_as_string(hide_password=False)
+    is_everybodys = scope.kind in {"service", "auditor"} and not scope.projects
+    sees_all = is_everybodys and narrowed is None
+    sees_project = sees_all or (PROJECT in scope.projects and narrowed is None)
+    run_id = f"of {ALICE} in {PROJECT}"
+    with Ledger.connect(url) as ledger:
+        audit = ledger.audit
+        sees_run = audit.execution(run_id) is not None
+        unseen = PermissionMissing if sees_run else UnknownReference
+        for ask, is_let, refusal in (
+            (audit.checkpoint, sees_all, PermissionMissing),
+            (audit.verify_all, sees_all, PermissionMissing),
+            (lambda: audit.verify(PROJECT), sees_project, PermissionMissing),
+            (lambda: audit.inclusion_proof(run_id, taken), sees_project, unseen),
+        ):
+            with nullcontext() if is_let else pytest.raises(refusal):
+                ask()
 
 
 @pytest.mark.parametrize("kind", [None, "writer"])

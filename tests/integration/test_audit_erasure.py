@@ -179,6 +179,18 @@ def test_a_narrowed_service_is_not_told_of_another_users_erasure(roles: Roles) -
     assert service.sql(ask) == [("a request",)]
 
 
+def test_a_narrowed_service_does_not_carry_out_another_users_erasure(roles: Roles) -> None:
+    with audited(roles.url, execution()), superuser(roles.url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(f"{FORGED_ERASURE} run_id = 'run'".encode())
+    service = roles.granted("service")
+    ask = "SELECT reason FROM ledger.erase_execution('run', 'another')"
+    assert service.sql(ask, ledger__user_id=str(BOB)) == []
+    assert run_of(roles.url, "run")["intent"] == "Find out why."
+    assert len(service.sql(ask, ledger__user_id=str(ALICE))) == 1
+    assert run_of(roles.url, "run")["intent"] == "[erased]"
+
+
 def test_a_service_records_and_erases_where_the_owner_is_no_superuser(roles: Roles) -> None:
     service, owner = roles.granted("service"), roles.create()
     with audited(roles.url):

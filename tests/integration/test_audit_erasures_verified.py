@@ -293,11 +293,12 @@ def test_rows_of_no_project_are_found(books: Books) -> None:
                 ("execution_erasures", '{"project_id": null}'),
             )
         ),
+        "UPDATE ledger.execution_ledger SET project_id = NULL WHERE sequence = 3",
     )
     found = books.ledger.audit.verify_all()
 
     assert not found.is_intact
-    for table in ("execution_heads", "execution_erasures"):
+    for table in ("execution_ledger", "execution_heads", "execution_erasures"):
         assert f"{table}: 1 rows of no project" in found.unguarded
 
 

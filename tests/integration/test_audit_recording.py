@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import create_engine, make_url, text
 
 from ledger import Ledger
@@ -29,8 +30,19 @@ from ledger.errors import (
     UnknownReference,
 )
 from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
-from tests.audits import BOB, NESTED, OTHER_PROJECT, PROJECT, audited, by_sql, execution, introduce
+from tests.audits import (
+    ALICE,
+    BOB,
+    NESTED,
+    OTHER_PROJECT,
+    PROJECT,
+    audited,
+    by_sql,
+    execution,
+    introduce,
+)
 from tests.ledgers import ledger_at
+from tests.roles import roles_of
 from tests.writers import Kind, sql, stop_jobs
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -514,6 +526,70 @@ def test_a_session_that_is_narrowed_to_another_user_records_nothing(
             assert ledger.audit.record_execution(own).user_id == BOB
 
     assert sql(database_url, "SELECT run_id FROM ledger.execution_ledger") == [("own",)]
+
+
+def test_a_user_and_a_project_may_have_the_same_id(database_url: str) -> None:
+    same = UUID(int=77)
+    with audited(database_url) as ledger:
+        of_same = execution(user_id=same, project_id=same)
+        with pytest.raises(UnknownReference, match="user_id"):
+            ledger.audit.record_execution(execution(user_id=PROJECT))
+        with pytest.raises(UnknownReference, match="project_id"):
+            ledger.audit.record_execution(execution(project_id=ALICE))
+        ledger.tenancy.upsert_user(id=same, tier="pro")
+        ledger.tenancy.upsert_project("personal", id=same)
+        narrowed = make_url(database_url).update_query_dict(
+            {"options": f"-c ledger.user_id={BOB}"}, append=True
+        )
+        with (
+            Ledger.connect(narrowed.render_as_string(hide_password=False)) as of_bob,
+            pytest.raises(UnknownReference, match="narrows this session"),
+        ):
+            of_bob.audit.record_execution(of_same)
+        assert ledger.audit.record_execution(of_same).user_id == same
+
+
+UUIDV7 = "00000000-0000-7000-8000-00000000000"
+
+
+def test_a_narrowed_session_appends_nobody_elses_runs_by_sql_either(database_url: str) -> None:
+    with audited(database_url), roles_of(database_url) as roles:
+        for number, kind in enumerate(("service", "writer")):
+            append = (
+                f"SELECT ledger.append_executions(ARRAY['{PROJECT}']::uuid[], $json${{}}$json$)"
+            )
+            of_alice = append.format(by_sql(run_id=f"by a {kind}", id=f"{UUIDV7}{number}"))
+            role = roles.granted(kind)
+            with pytest.raises(InsufficientPrivilege, match="narrows this session"):
+                role.sql(of_alice, ledger__user_id=str(BOB))
+            assert role.sql(of_alice, ledger__user_id=str(ALICE)) == [(1,)]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-05:00"])
+def test_a_step_at_a_time_that_is_none_takes_no_other_run_with_it(
+    database_url: str, moment: str
+) -> None:
+    odd = execution(
+        "odd", trace={"duration_ms": 1, "steps": [{"action": "x", "timestamp": moment}]}
+    )
+    with audited(database_url) as ledger:
+        report = ledger.audit.record_executions([execution("first"), odd, execution("last")])
+
+    assert (report.inserted, [each.index for each in report.rejected]) == (2, [1])
+    assert "timestamp" in report.rejected[0].reason
+
+
+def test_runs_of_a_batch_are_appended_in_their_order(database_url: str) -> None:
+    with audited(database_url) as ledger:
+        first, second, third = (execution(run_id) for run_id in ("first", "second", "third"))
+        report = ledger.audit.record_executions([first, second, first, third])
+
+    assert (report.inserted, report.duplicates) == (3, 1)
+    assert sql(database_url, "SELECT run_id FROM ledger.execution_ledger ORDER BY sequence") == [
+        ("first",),
+        ("second",),
+        ("third",),
+    ]
 
 
 def test_a_run_id_that_a_run_has_which_is_not_to_be_seen_is_a_conflict(database_url: str) -> None:

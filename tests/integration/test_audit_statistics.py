@@ -115,7 +115,7 @@ def same_statistics(found: ExecutionStatistics, wanted: Sequence[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filled:
-    """A database with RUNS in it, of which some are folded and some wait to be."""
+    """A database with RUNS in it: folded, folded into what was, and waiting to be."""
 
     url: str
     roles: Roles
@@ -128,10 +128,12 @@ def filled(databases: Databases, target: Target) -> Iterator[Filled]:
     stop_jobs(url)
     with Ledger.connect(url) as ledger:
         introduce(ledger)
-        ledger.audit.record_executions(RUNS[:200], batch_size=37)
         owner = engine(url)
-        with owner.begin() as connection:
-            assert connection.scalar(text("SELECT ledger.fold_execution_deltas()"))
+        for begin in (0, 100):
+            ledger.audit.record_executions(RUNS[begin : begin + 100], batch_size=37)
+            with owner.begin() as connection:
+                assert connection.scalar(text("SELECT ledger.fold_execution_deltas()"))
+            assert ledger.audit.verify(PROJECT).is_intact
         owner.dispose()
         ledger.audit.record_executions(RUNS[200:], batch_size=37)
     with roles_of(url) as roles:

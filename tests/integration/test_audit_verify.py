@@ -17,9 +17,17 @@ from ledger.engine import engine
 from ledger.errors import InvalidArgument, UnknownReference
 from ledger.maintenance.audit.checkpoints import checkpoint
 from ledger.maintenance.audit.verify import verify
+from ledger.queries.execution_sums import MEASURES
 from ledger.records.checkpoint import Checkpoint
 from ledger.records.verification import Fault, Verification
-from tests.audits import FORGED_ERASURE, OTHER_PROJECT, PROJECT, audited, execution
+from tests.audits import (
+    FORGED_ERASURE,
+    OF_ERASURE,
+    OTHER_PROJECT,
+    PROJECT,
+    audited,
+    execution,
+)
 from tests.databases import Databases, Target
 from tests.ledgers import LONG_AGO, ledger_at
 from tests.roles import roles_of
@@ -437,10 +445,43 @@ def test_another_projects_rows_do_not_matter(chains: Chains) -> None:
     assert found.is_intact
 
 
+IN_SUMS = {
+    "agent": "{0} SET agent_id = agent_id || ' and others'",
+    "status": "{0} SET status = upper(status)",
+    "day": "{0} SET {1} = {1} - interval '1 day'",
+}
+OF_MEASURES = {
+    "count": "{0} SET executions = executions + 1",
+    "total": "{0} SET total_cost_cents = total_cost_cents + 0.000000000001",
+    "least": "{0} SET least_cost_cents = 0",
+    "greatest": "{0} SET greatest_cost_cents = greatest_cost_cents + 1",
+    "duration": "{0} SET duration_ms = duration_ms - 1",
+}
+
+OF_OTHERS = (
+    *(
+        f"UPDATE ledger.execution_heads SET {name} = {other}"
+        for name, other in {
+            "sequence": "sequence - 1",
+            "hash": "sha256(hash)",
+            "erasures": "erasures + 1",
+            "erasures_hash": "sha256(erasures_hash)",
+            "project_id": "gen_random_uuid()",
+        }.items()
+    ),
+    *(
+        f"UPDATE ledger.execution_erasures SET {name} = {other}"
+        for name, other in {**OF_ERASURE, "sequence": "sequence + 1"}.items()
+    ),
+    *(each.format("UPDATE ledger.execution_deltas", "hour") for each in IN_SUMS.values()),
+    *(each.format("UPDATE ledger.execution_deltas") for each in OF_MEASURES.values()),
+    *(f"DELETE FROM ledger.execution_{table}" for table in ("heads", "erasures", "deltas")),
+)
+"""What may be done to what stands beside the rows."""
+
 TAMPERINGS = st.one_of(
-    st.tuples(
-        st.sampled_from(sorted(COLUMNS)), st.integers(1, RUNS).filter(lambda n: n != ERASED)
-    ).map(
+    st.sampled_from(OF_OTHERS).map(lambda done: f"{done} WHERE project_id = {{project}}"),
+    st.tuples(st.sampled_from(sorted(COLUMNS)), st.integers(1, RUNS)).map(
         lambda drawn: (
             f"UPDATE ledger.execution_ledger SET {drawn[0]} = {COLUMNS[drawn[0]]}"
             f" WHERE {of_project(f'sequence = {drawn[1]}')}"
@@ -476,12 +517,15 @@ TAMPERINGS = st.one_of(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=90, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(tamperings=st.lists(TAMPERINGS, min_size=1, max_size=3))
 def test_random_tampering_is_always_found(chains: Chains, tamperings: list[str]) -> None:
-    digest = "SELECT md5(string_agg(t::text, ',' ORDER BY sequence, run_id, t::text))"
-    rows = f"{digest} FROM ledger.execution_ledger t WHERE project_id = '{chains.project}'"
+    rows = " UNION ALL ".join(
+        f"SELECT t::text FROM ledger.execution_{table} t WHERE project_id = '{chains.project}'"
+        for table in ("ledger", "heads", "erasures", "deltas")
+    )
+    rows = f"SELECT md5(string_agg(row, ',' ORDER BY row)) FROM ({rows}) AS of_all (row)"
     with chains.engine.connect() as connection:
         _drop_checks(connection)
         connection.exec_driver_sql(UNGUARDED)
@@ -610,20 +654,6 @@ def test_a_project_of_which_no_row_and_no_head_is_left_is_missed(database_url: s
         assert fault(found).kind == "missing"
 
 
-IN_SUMS = {
-    "agent": "{0} SET agent_id = agent_id || ' and others'",
-    "status": "{0} SET status = upper(status)",
-    "day": "{0} SET {1} = {1} - interval '1 day'",
-}
-OF_MEASURES = {
-    "count": "{0} SET executions = executions + 1",
-    "total": "{0} SET total_cost_cents = total_cost_cents + 0.000000000001",
-    "least": "{0} SET least_cost_cents = 0",
-    "greatest": "{0} SET greatest_cost_cents = greatest_cost_cents + 1",
-    "duration": "{0} SET duration_ms = duration_ms - 1",
-}
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -653,6 +683,42 @@ def test_folded_sums_that_were_changed_are_found(chains: Chains, change: str) ->
     found = chains.tampered(folded, f"{change} WHERE project_id = {{project}}", also="")
     assert "the sums of" in fault(found).detail
     assert chains.tampered(folded, also="").is_intact
+
+
+@pytest.mark.parametrize(
+    "sums, names, values",
+    [
+        ("days", ", ".join(MEASURES), ", ".join("1" for _ in MEASURES)),
+        ("costs", "bin, executions", "-32768, 1000000"),
+    ],
+    ids=["days", "costs"],
+)
+@pytest.mark.parametrize("whose", ["gen_random_uuid()", f"'{PROJECT}'"], ids=["nobody's", "its"])
+def test_sums_of_runs_that_never_were_are_found(
+    database_url: str, sums: str, names: str, values: str, whose: str
+) -> None:
+    with audited(database_url, execution("first"), execution("x", project_id=OTHER_PROJECT)) as (
+        ledger
+    ):
+        sql(
+            database_url,
+            f"INSERT INTO ledger.execution_{sums} (bucket, project_id, agent_id, status, {names})"
+            f" VALUES ('2026-10-01Z', {whose}, 'backend', 'completed', {values})",
+        )
+        found = ledger.audit.verify_all()
+
+    assert not found.is_intact
+    (faulty,) = (each for each in found.projects if not each.is_intact)
+    assert "the sums of 2026-10-01 UTC, agent 'backend'" in fault(faulty).detail
+
+
+def test_the_auditor_of_a_project_is_told_of_its_sums(database_url: str) -> None:
+    with audited(database_url, execution("first")), roles_of(database_url) as roles:
+        role = roles.granted("auditor", projects=[PROJECT])
+        with Ledger.connect(role.url) as ledger:
+            assert ledger.audit.verify(PROJECT).is_intact
+            sql(database_url, "UPDATE ledger.execution_deltas SET executions = executions + 1")
+            assert "the sums of" in fault(ledger.audit.verify(PROJECT)).detail
 
 
 def test_an_erasure_of_a_row_that_is_not_there_is_found(chains: Chains) -> None:

@@ -26,6 +26,7 @@ from ledger.errors import (
 from ledger.records.report import WriteReport
 from ledger.repositories.telemetry import Telemetry
 from ledger.write.conflicts import VanishedRecord
+from tests.audits import audited, execution
 from tests.builders import fields, transaction
 from tests.millions import RECORDS, STATUS, written
 from tests.writers import KINDS, Kind, Writer, count, sql, superuser, writing
@@ -177,6 +178,17 @@ def test_text_that_the_databases_encoding_lacks_is_refused_row_by_row(
         assert (report.inserted, [one.index for one in report.rejected]) == (2, [1, 2])
         with pytest.raises(InvalidRecord, match="the database's encoding lacks a character"):
             writer.insert_transaction(sent[1])
+    with audited(url, kind=kind) as ledger:
+        runs = [
+            execution("first", intent="é"),
+            execution("second", intent="語"),
+            execution("third", output={"a": "語"}),
+            execution("last"),
+        ]
+        report = ledger.audit.record_executions(runs)
+        assert (report.inserted, [one.index for one in report.rejected]) == (2, [1, 2])
+        with pytest.raises(InvalidRecord, match="the database's encoding lacks a character"):
+            ledger.audit.record_execution(runs[1])
     target.server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -12,7 +12,7 @@ from ledger.ddl.execution_appending import HEADS, LEDGER
 from ledger.ddl.execution_hashing import encoding_of
 from ledger.ddl.search_path import trusted
 from ledger.errors import AppendOnlyViolation, InvalidArgument, UnknownReference
-from ledger.maintenance.audit.sight import require_every_run
+from ledger.maintenance.audit.sight import require_every_run, require_project
 from ledger.queries.scope import required
 from ledger.records import merkle
 from ledger.records.checkpoint import Checkpoint, Head, InclusionProof, require_checkpoint
@@ -86,6 +86,7 @@ def _proven(connection: Connection, run_id: str, taken: Checkpoint) -> Inclusion
     row = connection.execute(_ROW, {"run_id": run_id}).first()
     if row is None:
         raise UnknownReference(f"run_id {run_id!r}: no such run is recorded")
+    require_project(connection, row.project_id)
     places = {head.project_id: place for place, head in enumerate(taken.heads)}
     place = places.get(row.project_id)
     if place is None or taken.heads[place].sequence < row.sequence:

@@ -17,7 +17,7 @@ from ledger.ddl.execution_hashing import (
     hash_of,
 )
 from ledger.models.audit_checks import ERASED_FORM, HASH_BYTES, PAYLOADS
-from ledger.models.audit_sums import EXECUTION_DAYS, EXECUTION_DELTAS
+from ledger.models.audit_sums import EXECUTION_COSTS, EXECUTION_DAYS, EXECUTION_DELTAS
 
 ROWS_AT_ONCE: Final = 20_000
 
@@ -166,7 +166,7 @@ AT: Final = text(
 PROJECTS: Final = text(
     " UNION ".join(
         f"SELECT project_id FROM ledger.{table} WHERE project_id IS NOT NULL"
-        for table in (HEADS, LEDGER, ERASURES, EXECUTION_DELTAS, EXECUTION_DAYS)
+        for table in (HEADS, LEDGER, ERASURES, EXECUTION_DELTAS, EXECUTION_DAYS, EXECUTION_COSTS)
     )
 )
 """Those that have a chain, or rows without one, or of which something else knows runs."""

@@ -93,10 +93,12 @@ def _verified(
         or fault_against(connection, kept, reached)
         or fault_of_erasures(connection, project_id, kept)
     )
+    fault = fault or fault_of_sums(connection, project_id)
+    # A project's auditor may read neither projects nor users.
     if fault is None and sees_every_run(connection):
         if rows == 0 and kept is None:
             _require_known(connection, project_id)
-        fault = fault_of_sums(connection, project_id) or fault_of_parents(connection, project_id)
+        fault = fault_of_parents(connection, project_id)
     return Verification(
         project_id=project_id,
         is_intact=fault is None,

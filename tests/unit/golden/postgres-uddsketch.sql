@@ -817,6 +817,7 @@ DECLARE
   secret CONSTANT bytea := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
   runs ledger.execution_ledger[];
   digested bytea[];
+  narrowed CONSTANT uuid := nullif(current_setting('ledger.user_id', true), '')::uuid;
   appended_at timestamptz;
   appended bigint;
 BEGIN
@@ -832,6 +833,11 @@ BEGIN
     ) AS sent
     OFFSET 0 -- or a salt would be worked out for each digest
   ) AS salted;
+  IF narrowed IS NOT NULL AND EXISTS (SELECT FROM unnest(runs) WHERE user_id <> narrowed) THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format(
+      'ledger.user_id narrows this session to user %s, and it records runs of nobody else',
+      narrowed);
+  END IF;
   -- In the order of their ids, or two who append to the same projects would deadlock.
   INSERT INTO ledger.execution_heads (project_id) SELECT * FROM unnest(projects) AS id ORDER BY id
   ON CONFLICT DO NOTHING;
@@ -1003,7 +1009,7 @@ BEGIN
   -- Where the record came without the deed, as by a replay.
   IF EXISTS (
     SELECT FROM ledger.execution_ledger JOIN ledger.execution_erasures USING (project_id, sequence)
-    WHERE run_id = run AND salt IS NOT NULL)
+    WHERE run_id = run AND salt IS NOT NULL AND (narrowed IS NULL OR user_id = narrowed))
   THEN
     UPDATE ledger.execution_ledger AS erased SET salt = NULL,
     intent = '[erased]',
@@ -1164,7 +1170,7 @@ ALTER TABLE ledger.execution_ledger DISABLE ROW LEVEL SECURITY;
 -- create RowPolicy execution_heads
 ALTER TABLE ledger.execution_heads ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS of_projects ON ledger.execution_heads;
-CREATE POLICY of_projects ON ledger.execution_heads FOR SELECT USING ((SELECT ledger.sees_all()) OR project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]));
+CREATE POLICY of_projects ON ledger.execution_heads FOR SELECT USING ((SELECT ledger.sees_all()) OR (project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]) AND (SELECT nullif(current_setting('ledger.user_id', true), '')::uuid) IS NULL));
 
 -- drop RowPolicy execution_heads
 DROP POLICY IF EXISTS of_projects ON ledger.execution_heads;
@@ -1173,7 +1179,7 @@ ALTER TABLE ledger.execution_heads DISABLE ROW LEVEL SECURITY;
 -- create RowPolicy execution_erasures
 ALTER TABLE ledger.execution_erasures ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS of_projects ON ledger.execution_erasures;
-CREATE POLICY of_projects ON ledger.execution_erasures FOR SELECT USING ((SELECT ledger.sees_all()) OR project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]));
+CREATE POLICY of_projects ON ledger.execution_erasures FOR SELECT USING ((SELECT ledger.sees_all()) OR (project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]) AND (SELECT nullif(current_setting('ledger.user_id', true), '')::uuid) IS NULL));
 
 -- drop RowPolicy execution_erasures
 DROP POLICY IF EXISTS of_projects ON ledger.execution_erasures;
@@ -1187,14 +1193,14 @@ CREATE INDEX IF NOT EXISTS execution_days_project_id_idx ON ledger.execution_day
 CREATE TABLE IF NOT EXISTS ledger.execution_costs (bucket timestamptz NOT NULL, project_id uuid NOT NULL, agent_id text NOT NULL, status text NOT NULL, bin smallint NOT NULL, executions bigint NOT NULL, CONSTRAINT execution_costs_pkey PRIMARY KEY (agent_id, bucket, project_id, status, bin));
 CREATE INDEX IF NOT EXISTS execution_costs_project_id_idx ON ledger.execution_costs (project_id, bucket);
 ALTER TABLE ledger.execution_deltas ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS of_all ON ledger.execution_deltas;
-CREATE POLICY of_all ON ledger.execution_deltas FOR SELECT USING ((SELECT ledger.sees_all()));
+DROP POLICY IF EXISTS of_projects ON ledger.execution_deltas;
+CREATE POLICY of_projects ON ledger.execution_deltas FOR SELECT USING ((SELECT ledger.sees_all()) OR (project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]) AND (SELECT nullif(current_setting('ledger.user_id', true), '')::uuid) IS NULL));
 ALTER TABLE ledger.execution_days ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS of_all ON ledger.execution_days;
-CREATE POLICY of_all ON ledger.execution_days FOR SELECT USING ((SELECT ledger.sees_all()));
+DROP POLICY IF EXISTS of_projects ON ledger.execution_days;
+CREATE POLICY of_projects ON ledger.execution_days FOR SELECT USING ((SELECT ledger.sees_all()) OR (project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]) AND (SELECT nullif(current_setting('ledger.user_id', true), '')::uuid) IS NULL));
 ALTER TABLE ledger.execution_costs ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS of_all ON ledger.execution_costs;
-CREATE POLICY of_all ON ledger.execution_costs FOR SELECT USING ((SELECT ledger.sees_all()));
+DROP POLICY IF EXISTS of_projects ON ledger.execution_costs;
+CREATE POLICY of_projects ON ledger.execution_costs FOR SELECT USING ((SELECT ledger.sees_all()) OR (project_id = ANY ((SELECT ledger.scoped_projects())::uuid[]) AND (SELECT nullif(current_setting('ledger.user_id', true), '')::uuid) IS NULL));
 CREATE OR REPLACE FUNCTION ledger.append_execution_deltas() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
