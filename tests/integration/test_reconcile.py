@@ -16,7 +16,7 @@ from ledger.window import HOUR, floor
 from tests.books import OTHER_USER, ROLLUPS, USER, Books, call, calls, opened
 from tests.databases import Target
 
-pytestmark = pytest.mark.every_target
+in_each_encoding = pytest.mark.every_target
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -92,6 +92,7 @@ def test_the_last_digit_of_money_is_compared(books: Books, level: str) -> None:
     ]
 
 
+@in_each_encoding
 @pytest.mark.parametrize("level", ROLLUPS)
 def test_a_sketch_that_lost_a_latency_is_found(books: Books, level: str) -> None:
     hour = books.last_closed_hour - 5 * HOUR
@@ -115,6 +116,7 @@ def sketch_of(books: Books, *latencies_ms: int) -> str:
     return f"(SELECT ledger.latency_histogram(ledger.latency_bin(ms)) FROM {values})"
 
 
+@in_each_encoding
 @pytest.mark.parametrize("level", ROLLUPS)
 @pytest.mark.parametrize(
     "others", [(100, 300, 600), (100, 200, 600)], ids=["another sum", "the same sum"]
@@ -137,6 +139,7 @@ def test_a_sketch_of_as_many_other_latencies_is_found(
     assert "latency_sketch counts 3 latencies on either side, but not the same" in str(difference)
 
 
+@in_each_encoding
 @pytest.mark.parametrize("level", ROLLUPS)
 def test_the_same_latencies_in_an_array_of_another_width_are_no_difference(
     books: Books, level: str
@@ -204,6 +207,7 @@ def test_a_row_that_awaits_the_next_refresh_is_a_difference_that_says_so(books: 
     assert books.ledger.maintenance.reconcile(books.everything()).differences == (other,)
 
 
+@in_each_encoding
 @pytest.mark.storage("timescale")
 def test_raw_rows_that_somebody_deleted_are_missed(books: Books) -> None:
     hour = books.last_closed_hour - 50 * HOUR
