@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
+from sqlalchemy import make_url
 
 from ledger import Ledger
 from ledger.engine import engine
@@ -170,6 +171,13 @@ def stored(connection: psycopg.Connection[Any]) -> list[tuple[str, ...]]:
         for table in TABLES
     )
     return connection.execute(f"{' UNION ALL '.join(each)} ORDER BY 1, 4".encode()).fetchall()
+
+
+def narrowed_to(user: UUID | None, url: str) -> str:
+    """The URL of sessions in which `ledger.user_id` is that user, or set to nothing."""
+    options = {"options": f"-c ledger.user_id={user or ''}"}
+    narrowed = make_url(url).update_query_dict(options, append=True)
+    return narrowed.render_as_string(hide_password=False)
 
 
 def run_of(url: str, run_id: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from ledger import Ledger
 from ledger.errors import ConflictingRecord, PermissionMissing, UnknownReference
@@ -24,6 +23,7 @@ from tests.audits import (
     Scope,
     audited,
     execution,
+    narrowed_to,
 )
 from tests.databases import Databases, Target
 from tests.ledgers import ledger_at
@@ -158,13 +158,11 @@ def test_who_does_not_see_every_run_neither_verifies_nor_proves(
     scope.granted_to(roles, role)
     with Ledger.connect(roles.url) as ledger:
         taken = ledger.audit.checkpoint()
-    options = {"options": f"-c ledger.user_id={narrowed or ''}"}
-    url = make_url(role.url).update_query_dict(options).render_as_string(hide_password=False)
     is_everybodys = scope.kind in {"service", "auditor"} and not scope.projects
     sees_all = is_everybodys and narrowed is None
     sees_project = sees_all or (PROJECT in scope.projects and narrowed is None)
     run_id = f"of {ALICE} in {PROJECT}"
-    with Ledger.connect(url) as ledger:
+    with Ledger.connect(narrowed_to(narrowed, role.url)) as ledger:
         audit = ledger.audit
         sees_run = audit.execution(run_id) is not None
         unseen = PermissionMissing if sees_run else UnknownReference

@@ -40,6 +40,7 @@ from tests.audits import (
     by_sql,
     execution,
     introduce,
+    narrowed_to,
 )
 from tests.ledgers import ledger_at
 from tests.roles import roles_of
@@ -513,17 +514,13 @@ def test_a_run_id_that_a_snapshot_does_not_show_is_to_be_recorded_again(database
 def test_a_session_that_is_narrowed_to_another_user_records_nothing(
     database_url: str, kind: Kind
 ) -> None:
-    with audited(database_url):
-        narrowed = make_url(database_url).update_query_dict(
-            {"options": f"-c ledger.user_id={BOB}"}, append=True
-        )
-        with ledger_at(narrowed.render_as_string(hide_password=False), kind) as ledger:
-            with pytest.raises(UnknownReference, match="narrows this session"):
-                ledger.audit.record_execution(execution())
-            own = execution("own", user_id=BOB)
-            report = ledger.audit.record_executions([execution(), own])
-            assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
-            assert ledger.audit.record_execution(own).user_id == BOB
+    with audited(database_url), ledger_at(narrowed_to(BOB, database_url), kind) as ledger:
+        with pytest.raises(UnknownReference, match="narrows this session"):
+            ledger.audit.record_execution(execution())
+        own = execution("own", user_id=BOB)
+        report = ledger.audit.record_executions([execution(), own])
+        assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
+        assert ledger.audit.record_execution(own).user_id == BOB
 
     assert sql(database_url, "SELECT run_id FROM ledger.execution_ledger") == [("own",)]
 
@@ -538,11 +535,8 @@ def test_a_user_and_a_project_may_have_the_same_id(database_url: str) -> None:
             ledger.audit.record_execution(execution(project_id=ALICE))
         ledger.tenancy.upsert_user(id=same, tier="pro")
         ledger.tenancy.upsert_project("personal", id=same)
-        narrowed = make_url(database_url).update_query_dict(
-            {"options": f"-c ledger.user_id={BOB}"}, append=True
-        )
         with (
-            Ledger.connect(narrowed.render_as_string(hide_password=False)) as of_bob,
+            Ledger.connect(narrowed_to(BOB, database_url)) as of_bob,
             pytest.raises(UnknownReference, match="narrows this session"),
         ):
             of_bob.audit.record_execution(of_same)
@@ -593,16 +587,15 @@ def test_runs_of_a_batch_are_appended_in_their_order(database_url: str) -> None:
 
 
 def test_a_run_id_that_a_run_has_which_is_not_to_be_seen_is_a_conflict(database_url: str) -> None:
-    with audited(database_url, execution("taken")):
-        narrowed = make_url(database_url).update_query_dict(
-            {"options": f"-c ledger.user_id={BOB}"}, append=True
-        )
-        with Ledger.connect(narrowed.render_as_string(hide_password=False)) as ledger:
-            taken, fresh = (execution(run_id, user_id=BOB) for run_id in ("taken", "fresh"))
-            with pytest.raises(ConflictingRecord, match="user_id"):
-                ledger.audit.record_execution(taken)
-            report = ledger.audit.record_executions([taken, fresh])
-            assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
+    with (
+        audited(database_url, execution("taken")),
+        Ledger.connect(narrowed_to(BOB, database_url)) as ledger,
+    ):
+        taken, fresh = (execution(run_id, user_id=BOB) for run_id in ("taken", "fresh"))
+        with pytest.raises(ConflictingRecord, match="user_id"):
+            ledger.audit.record_execution(taken)
+        report = ledger.audit.record_executions([taken, fresh])
+        assert (report.inserted, [each.index for each in report.rejected]) == (1, [0])
 
 
 def test_a_table_with_one_more_column_takes_runs(database_url: str) -> None:

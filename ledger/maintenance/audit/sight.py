@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Uuid, bindparam, text
 
+from ledger.ddl.scopes import NARROWED_TO
 from ledger.errors import PermissionMissing
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ _ALL: Final = (
 _SEES_ALL: Final = text(f"SELECT {_ALL}")
 _SEES_PROJECT: Final = text(
     f"SELECT {_ALL} OR CASE WHEN {_MAY_ASK.format('my_projects')}"
-    " THEN :project_id = ANY (ledger.scoped_projects())"
-    " AND coalesce(current_setting('ledger.user_id', true), '') = '' ELSE false END"
+    f" THEN :project_id = ANY (ledger.scoped_projects()) AND {NARROWED_TO} IS NULL ELSE false END"
 ).bindparams(bindparam("project_id", type_=Uuid()))
 _REMEDY: Final = (
     "as the ledger's owner, or as a role granted service or auditor, without ledger.user_id set"

@@ -92,8 +92,8 @@ def _verified(
         or fault_at_the_end(connection, ends, reached)
         or fault_against(connection, kept, reached)
         or fault_of_erasures(connection, project_id, kept)
+        or fault_of_sums(connection, project_id)
     )
-    fault = fault or fault_of_sums(connection, project_id)
     # A project's auditor may read neither projects nor users.
     if fault is None and sees_every_run(connection):
         if rows == 0 and kept is None:
