@@ -72,6 +72,10 @@ _EXECUTION_KEY_NAMES: Final = tuple(name for name, _ in EXECUTION_KEYS)
 _SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
 _SUM_KEY_NAMES: Final = tuple(name for name, _ in SUM_KEYS)
 
+_OF_PROJECT, _OF_PROVIDER, _OF_USER = (
+    (f"{parent}_id", f"{parent}s") for parent in ("project", "provider", "user")
+)
+
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
@@ -120,8 +124,8 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     SEES_ALL,
     *VISIBLE,
     AppendOnly(name=Tier.__tablename__),
-    AppendOnly(name=ModelPrice.__tablename__),
-    AppendOnly(name=_USAGE),
+    AppendOnly(name=ModelPrice.__tablename__, parents=(_OF_PROVIDER,)),
+    AppendOnly(name=_USAGE, parents=(_OF_PROJECT, _OF_PROVIDER, _OF_USER)),
     RowPolicy(name=_USAGE),
     USAGE_BY_KEY,
     VISIBLE_USAGE,
@@ -160,8 +164,8 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     View(name="my_projects", query=MY_PROJECTS),
     SCOPED_PROJECTS,
     ExecutionChain(name=_EXECUTIONS),
-    AppendOnly(name=_EXECUTIONS, guard="guard_execution"),
-    AppendOnly(name=_HEADS, guard="guard_head"),
+    AppendOnly(name=_EXECUTIONS, guard="guard_execution", parents=(_OF_PROJECT, _OF_USER)),
+    AppendOnly(name=_HEADS, guard="guard_head", parents=(_OF_PROJECT,)),
     AppendOnly(name=_ERASURES),
     RowPolicy(name=_EXECUTIONS, rule="users and projects"),
     RowPolicy(name=_HEADS, rule="projects"),

@@ -128,6 +128,8 @@ class AppendOnly:
     name: str
     guard: str | None = None
     """The trigger function that lets some updates through; without one, none is."""
+    parents: tuple[tuple[str, str], ...] = ()
+    """(column, table) of what its rows refer to by `id`, and what therefore stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from ledger.ddl.objects import AppendOnly, ExecutionChain, Rollup, TimeSeries
 from ledger.models.base import Base
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from sqlalchemy import Connection
 
@@ -112,11 +112,14 @@ def _declared_triggers() -> set[tuple[str, str]]:
             events = touch_log.triggers(target.name)
             found |= {(target.name, f"{target.name}_touched_by_{event}") for event in events}
         elif isinstance(target, AppendOnly):
-            found |= {(target.name, name) for name in append_only.triggers(target)}
+            found |= _places(append_only.triggers(target))
         elif isinstance(target, ExecutionChain):
-            chained = execution_chain.triggers(target)
-            found |= {(table, name) for name, (table, _) in chained.items()}
+            found |= _places(execution_chain.triggers(target))
     return found
+
+
+def _places(triggers: Mapping[str, tuple[str, str]]) -> set[tuple[str, str]]:
+    return {(table, name) for name, (table, _) in triggers.items()}
 
 
 def _declared_relations() -> set[str]:

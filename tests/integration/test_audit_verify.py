@@ -631,8 +631,11 @@ def test_a_project_without_runs_is_intact(database_url: str) -> None:
 @pytest.mark.parametrize("parent", ["projects", "users"])
 def test_a_parent_that_was_removed_is_missed(database_url: str, parent: str) -> None:
     with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
-        connection.execute("SET session_replication_role = replica")
-        connection.execute(f"DELETE FROM ledger.{parent}".encode())
+        connection.execute(
+            f"""SET session_replication_role = replica;
+            ALTER TABLE ledger.{parent} DISABLE TRIGGER ALL;
+            DELETE FROM ledger.{parent}""".encode()
+        )
         (found,) = ledger.audit.verify_all().projects
 
     assert fault(found).kind == "missing"

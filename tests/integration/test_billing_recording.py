@@ -287,6 +287,20 @@ def test_what_is_booked_is_never_changed_whoever_asks(
     assert len(stored(called)) == 1
 
 
+@pytest.mark.parametrize("parent", ["projects", "providers", "users"])
+@pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET id = gen_random_uuid()"])
+def test_whom_a_bill_names_stays_also_where_no_key_is_enforced(
+    books: Books, parent: str, change: str
+) -> None:
+    project = books.ledger.tenancy.upsert_project("website")
+    books.ledger.billing.record_usage(books.usage(project_id=project))
+    with superuser(books.url) as owner:
+        owner.execute("SET session_replication_role = replica")
+        with pytest.raises(Exception, match=r"rows of ledger.* refer to .* are never") as error:
+            owner.execute(change.format(f"ledger.{parent}").encode())
+    assert getattr(error.value, "sqlstate", None) == "LG006"
+
+
 def test_a_change_through_sqlalchemy_is_an_error_of_ours(called: Books) -> None:
     from ledger.engine import translated_errors  # noqa: PLC0415
 

@@ -13,9 +13,10 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 
 from ledger.ddl.losses import refuse_losses
-from ledger.ddl.objects import DatabaseObject, Fold, Retention, View
+from ledger.ddl.objects import AppendOnly, DatabaseObject, Fold, Retention, View
 from ledger.ddl.operations import VERBS, ChangeObject
 from ledger.ddl.steps import Step, interval, literal, run
+from ledger.models.base import Base
 from tests.golden import objects
 
 VIEW = View(name="v", query="SELECT 1 AS x")
@@ -64,6 +65,15 @@ def test_the_text_of_an_operation_makes_the_same_operation(declared: DatabaseObj
 
 def test_every_kind_of_object_is_among_them() -> None:
     assert {type(target) for target in objects()} == set(VERBS)
+
+
+def test_what_append_only_rows_refer_to_is_append_only_itself_or_kept() -> None:
+    append_only = [target for target in objects() if isinstance(target, AppendOnly)]
+    names = {target.name for target in append_only}
+    for target in append_only:
+        keys = Base.metadata.tables[f"ledger.{target.name}"].foreign_keys
+        parents = {(key.parent.name, key.column.table.name) for key in keys}
+        assert {each for each in parents if each[1] not in names} == set(target.parents)
 
 
 def test_an_operation_is_taken_back_by_its_reverse() -> None:
