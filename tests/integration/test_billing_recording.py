@@ -292,7 +292,7 @@ def test_what_is_booked_is_never_changed_whoever_asks(
 def test_whom_a_bill_names_stays_also_where_no_key_is_enforced(
     books: Books, parent: str, change: str
 ) -> None:
-    project = books.ledger.tenancy.upsert_project("website")
+    project = books.ledger.tenancy.upsert_project("website", external_id="website")
     books.ledger.billing.record_usage(books.usage(project_id=project))
     with superuser(books.url) as owner:
         owner.execute("SET session_replication_role = replica")
