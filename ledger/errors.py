@@ -98,7 +98,10 @@ class PermissionMissing(LedgerError):
 
 
 class SchemaNotReady(LedgerError):
-    """The database has no ledger schema of this version; run `ledger db upgrade`."""
+    """The database has no ledger schema of this version; run `ledger db upgrade`.
+
+    Where it is up to date, `ledger db check` says what somebody took away.
+    """
 
 
 class ForeignSchema(LedgerError):

@@ -12,7 +12,7 @@ depends_on = None
 LEDGER = "execution_ledger"
 HEADS = "execution_heads"
 ERASURES = "execution_erasures"
-NO_HASH = sa.text(r"'\x" + "00" * 32 + "'::bytea")
+NO_HASH = sa.text(r"E'\\x" + "00" * 32 + "'::bytea")
 
 CHECKS = {
     "id_time": "ledger.uuid_time(id) = created_at",

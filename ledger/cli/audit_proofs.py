@@ -123,6 +123,11 @@ def _kept(path: Path | None, public_key: Path | None) -> Checkpoint | None:
     kept = Checkpoint.from_json(_read(path).decode(errors="replace"))
     if public_key is not None:
         require_signature(kept, _read(public_key))
+    elif kept.signature is not None:
+        hint(
+            f"The checkpoint is signed with the key {kept.signature.public_key.hex()}; whose that"
+            " is, --public-key tells"
+        )
     return kept
 
 
@@ -160,7 +165,7 @@ def _say(found: LedgerVerification | Verification) -> None:
                 f"{counted(len(found.not_compared), 'guard')} cannot be compared by this role; ask"
                 " the ledger's owner for: ledger db check"
             )
-        if not found.projects:
+        if not found.projects and not found.unguarded:
             say("No runs are recorded.")
     else:
         _say_project(found)
@@ -181,6 +186,7 @@ def _say_project(found: Verification) -> None:
     erased = f", {counted(found.erased, 'run')} erased" if found.erased else ""
     say(f"Project {found.project_id}: {held} in place{since}{erased}.")
     if (fault := found.first_fault) is not None:
-        place = "" if fault.sequence is None else f" row {fault.sequence}"
-        run = "" if fault.run_id is None else f", run {printable(fault.run_id)}"
-        say(f"  {fault.kind.capitalize()}:{place}{run}: {printable(fault.detail)}.")
+        place = [] if fault.sequence is None else [f"row {fault.sequence}"]
+        run = [] if fault.run_id is None else [f"run {printable(fault.run_id)}"]
+        where = f" {', '.join([*place, *run])}:" if place or run else ""
+        say(f"  {fault.kind.capitalize()}:{where} {printable(fault.detail)}.")

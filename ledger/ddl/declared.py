@@ -12,6 +12,7 @@ from ledger.ddl.objects import (
     DatabaseObject,
     ExecutionChain,
     Fold,
+    KeptRows,
     LatencyFunctions,
     Refresh,
     Retention,
@@ -60,7 +61,7 @@ from ledger.models.billing_sums import (
 from ledger.models.latency import BINS_VERSION
 from ledger.models.prices import ModelPrice
 from ledger.models.telemetry import HOUR_ROLLUP, KEYS, MEASURES, MINUTE_ROLLUP, LLMRequest
-from ledger.models.tenancy import Tier
+from ledger.models.tenancy import Project, Provider, Tier, User
 
 _REQUESTS: Final = LLMRequest.__tablename__
 _USAGE: Final = TokenUsage.__tablename__
@@ -71,10 +72,6 @@ _ERASURES: Final = ExecutionErasure.__tablename__
 _EXECUTION_KEY_NAMES: Final = tuple(name for name, _ in EXECUTION_KEYS)
 _SUM_NAMES: Final = tuple(name for name, _, _ in SUMS)
 _SUM_KEY_NAMES: Final = tuple(name for name, _ in SUM_KEYS)
-
-_OF_PROJECT, _OF_PROVIDER, _OF_USER = (
-    (f"{parent}_id", f"{parent}s") for parent in ("project", "provider", "user")
-)
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
@@ -124,8 +121,8 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     SEES_ALL,
     *VISIBLE,
     AppendOnly(name=Tier.__tablename__),
-    AppendOnly(name=ModelPrice.__tablename__, parents=(_OF_PROVIDER,)),
-    AppendOnly(name=_USAGE, parents=(_OF_PROJECT, _OF_PROVIDER, _OF_USER)),
+    AppendOnly(name=ModelPrice.__tablename__),
+    AppendOnly(name=_USAGE),
     RowPolicy(name=_USAGE),
     USAGE_BY_KEY,
     VISIBLE_USAGE,
@@ -164,8 +161,8 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
     View(name="my_projects", query=MY_PROJECTS),
     SCOPED_PROJECTS,
     ExecutionChain(name=_EXECUTIONS),
-    AppendOnly(name=_EXECUTIONS, guard="guard_execution", parents=(_OF_PROJECT, _OF_USER)),
-    AppendOnly(name=_HEADS, guard="guard_head", parents=(_OF_PROJECT,)),
+    AppendOnly(name=_EXECUTIONS, guard="guard_execution"),
+    AppendOnly(name=_HEADS, guard="guard_head"),
     AppendOnly(name=_ERASURES),
     RowPolicy(name=_EXECUTIONS, rule="users and projects"),
     RowPolicy(name=_HEADS, rule="projects"),
@@ -198,6 +195,17 @@ DECLARED: Final[tuple[DatabaseObject, ...]] = (
             ),
         ),
         rule="projects",
+    ),
+    KeptRows(
+        name=Project.__tablename__,
+        referred_to_by=tuple((table, "project_id") for table in (_USAGE, _EXECUTIONS, _HEADS)),
+    ),
+    KeptRows(
+        name=Provider.__tablename__,
+        referred_to_by=((ModelPrice.__tablename__, "provider_id"), (_USAGE, "provider_id")),
+    ),
+    KeptRows(
+        name=User.__tablename__, referred_to_by=((_USAGE, "user_id"), (_EXECUTIONS, "user_id"))
     ),
 )
 """In the order in which it is made; the retention is the default, the database holds the wish."""

@@ -24,7 +24,8 @@ MIGRATION_LOCK = 5_202_611_210_002
 """Key of the advisory lock that one deploy holds while it migrates."""
 
 _LOCK_PATIENCE_SECONDS = 900
-_LOCK_NOT_AVAILABLE = "55P03"
+_IN_THE_WAY = {"55P03", "40P01"}
+"""A lock that was not to be had in time, and a deadlock, of which this was the victim."""
 
 
 @contextmanager
@@ -75,10 +76,10 @@ def only_one_deploy(connection: Connection) -> Iterator[None]:
             connection.commit()
 
 
-def is_lock_timeout(error: DBAPIError) -> bool:
-    """Whether a statement stood in a queue for longer than lock_timeout."""
+def is_in_the_way(error: DBAPIError) -> bool:
+    """Whether a statement waited in vain for a lock that somebody else had."""
     codes = (getattr(error.orig, name, None) for name in ("sqlstate", "pgcode"))
-    return _LOCK_NOT_AVAILABLE in codes
+    return not _IN_THE_WAY.isdisjoint(codes)
 
 
 @contextmanager

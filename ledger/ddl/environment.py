@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from ledger.ddl import access, autogenerate, table_operations  # noqa: F401  registers operations
 from ledger.ddl import storage as storages
-from ledger.ddl.deploys import is_lock_timeout, only_one_deploy, session_settings
+from ledger.ddl.deploys import is_in_the_way, only_one_deploy, session_settings
 from ledger.ddl.guard import guard
 from ledger.ddl.losses import refuse_losses
 from ledger.ddl.rendering import Rendering, rendering_of
@@ -133,7 +133,7 @@ def _migrate(context: EnvironmentContext, connection: Connection) -> None:
             try:
                 _run_migrations(context, connection)
             except DBAPIError as error:
-                if not is_lock_timeout(error) or attempt == LOCK_ATTEMPTS:
+                if not is_in_the_way(error) or attempt == LOCK_ATTEMPTS:
                     raise
                 connection.rollback()
                 # Those who stood behind us go first.

@@ -24,6 +24,8 @@ from ledger.models.base import SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sqlalchemy import Connection
+
     from ledger.settings import Percentiles, Storage
 
 
@@ -79,7 +81,13 @@ def downgrade(url: str, revision: str, *, allow_data_loss: Sequence[str] = ()) -
 def current(url: str) -> str | None:
     """The revision that the database is at, None before the first."""
     engine = create_engine(database_url(url), poolclass=NullPool)
-    with translated_errors(), engine.connect() as connection, trusted(connection):
+    with translated_errors(), engine.connect() as connection:
+        return revision_of(connection)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The same, asked on a connection."""
+    with trusted(connection):
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
 

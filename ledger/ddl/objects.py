@@ -128,8 +128,15 @@ class AppendOnly:
     name: str
     guard: str | None = None
     """The trigger function that lets some updates through; without one, none is."""
-    parents: tuple[tuple[str, str], ...] = ()
-    """(column, table) of what its rows refer to by `id`, and what therefore stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRows:
+    """Rows of the table ``name`` stay, and keep their id, while append-only rows refer to it."""
+
+    name: str
+    referred_to_by: tuple[tuple[str, str], ...]
+    """(table, column), append-only tables all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

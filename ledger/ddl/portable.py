@@ -9,6 +9,7 @@ from ledger.ddl import (
     append_only,
     concurrent_indexes,
     execution_chain,
+    kept_rows,
     row_policies,
     running_sums,
 )
@@ -23,6 +24,7 @@ from ledger.ddl.objects import (
     AppendOnly,
     ConcurrentIndex,
     ExecutionChain,
+    KeptRows,
     LatencyFunctions,
     Routine,
     RowPolicy,
@@ -76,6 +78,11 @@ def _(target: LatencyFunctions, rendering: Rendering) -> list[Fact]:
 @facts.register(AppendOnly)
 def _(target: AppendOnly, rendering: Rendering) -> list[Fact]:
     return append_only.facts(target)
+
+
+@facts.register(KeptRows)
+def _(target: KeptRows, rendering: Rendering) -> list[Fact]:
+    return kept_rows.facts(target)
 
 
 @facts.register(RowPolicy)
@@ -132,6 +139,16 @@ def _(target: AppendOnly, rendering: Rendering) -> list[Step]:
 @drop.register(AppendOnly)
 def _(target: AppendOnly, rendering: Rendering) -> list[Step]:
     return append_only.drop(target)
+
+
+@create.register(KeptRows)
+def _(target: KeptRows, rendering: Rendering) -> list[Step]:
+    return kept_rows.create(target)
+
+
+@drop.register(KeptRows)
+def _(target: KeptRows, rendering: Rendering) -> list[Step]:
+    return kept_rows.drop(target)
 
 
 @create.register(RowPolicy)

@@ -103,7 +103,8 @@ class _PoliciesAre:
     rule: Rule
 
     def problems(self, connection: Connection) -> Iterator[str]:
-        for statement in self._wanted(connection):
+        grants: dict[str, str] = {}
+        for statement in self._wanted(connection, grants):
             connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
         wanted, found = (
             {
@@ -116,19 +117,23 @@ class _PoliciesAre:
             if name not in wanted:
                 yield f"{self.table} has a policy that no grant made: {name}"
             elif name not in found:
-                by_grant = "" if name == self.rule.policy else ", which a grant made"
-                yield f"policy {name} on {self.table} is missing{by_grant}"
+                remedy = f": ledger db grant {grants[name]}" if name in grants else ""
+                yield f"policy {name} on {self.table} is missing{remedy}"
             elif wanted[name] != found[name]:
                 yield f"policy {name} on {self.table} was changed"
 
-    def _wanted(self, connection: Connection) -> Iterator[str]:
-        """What makes a table beside it that has the policies that this one should have."""
+    def _wanted(self, connection: Connection, grants: dict[str, str]) -> Iterator[str]:
+        """What makes a table beside it that has the policies that this one should have.
+
+        In ``grants`` is said what makes each of them that is of a role.
+        """
         beside = f"pg_temp.{self.table}"
         yield f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
         yield _of_everybody(beside, self.rule)
         asked = {"knows_projects": _knows_projects(self.rule)}
         for role, quoted, kind in connection.execute(_GRANTED, asked).all():
             if (policy := self.rule.by_kind.get(kind)) is not None:
+                grants[_name(role, kind)] = f"{role} --as {kind}"
                 yield _of_role(beside, role, quoted, kind, policy)
 
 

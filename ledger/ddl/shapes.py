@@ -18,6 +18,9 @@ SELECT 'column ' || attname, format_type(atttypid, atttypmod)
     AND conkey = ARRAY[attnum] AND NOT convalidated) THEN ' (not validated)' ELSE '' END
   || CASE attgenerated WHEN '' THEN '' WHEN 's' THEN ' STORED' ELSE ' VIRTUAL' END
   || coalesce(' ' || pg_get_expr(adbin, adrelid), '')
+  || CASE WHEN attcollation = (SELECT typcollation FROM pg_type WHERE oid = atttypid) THEN ''
+    ELSE ' COLLATE ' || attcollation::regcollation END
+  || CASE attidentity WHEN '' THEN '' WHEN 'a' THEN ' IDENTITY ALWAYS' ELSE ' IDENTITY' END
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped"""
 )

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from ledger.ddl import append_only, execution_chain, running_sums, touch_log
+from ledger.ddl import append_only, execution_chain, kept_rows, running_sums, touch_log
 from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.difference import Difference
-from ledger.ddl.objects import AppendOnly, ExecutionChain, Rollup, TimeSeries
+from ledger.ddl.objects import AppendOnly, ExecutionChain, KeptRows, Rollup, TimeSeries
 from ledger.models.base import Base
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from sqlalchemy import Connection
 
@@ -31,16 +31,17 @@ _ROUTINES = text(
 # What enforces a constraint is known by its function: `tgisinternal` is anybody's to claim who
 # writes to the catalogue, and CREATE CONSTRAINT TRIGGER makes triggers that have a constraint.
 _TRIGGERS = text(
-    "SELECT c.relname, tgname, tgfoid::regproc::text FROM pg_trigger"
+    "SELECT c.relname, tgname FROM pg_trigger"
     " JOIN pg_class c ON c.oid = tgrelid JOIN pg_proc p ON p.oid = tgfoid"
     " WHERE relnamespace = to_regnamespace('ledger')"
     " AND NOT (tgconstraint <> 0 AND pronamespace = to_regnamespace('pg_catalog'))"
+    # A hypertable's, which TimescaleDB made: its function belongs to the extension.
+    " AND NOT (tgname = 'ts_insert_blocker' AND relname = ANY (:time_series)"
+    " AND EXISTS (SELECT FROM pg_depend JOIN pg_extension e ON e.oid = refobjid"
+    " WHERE classid = 'pg_proc'::regclass AND objid = tgfoid AND deptype = 'e'"
+    " AND refclassid = 'pg_extension'::regclass AND extname = 'timescaledb'))"
     " AND NOT (relname LIKE 'llm_requests_p%' AND tgparentid <> 0) ORDER BY 1, 2"
 )
-_OF_TIMESCALE = {
-    ("ts_insert_blocker", f"_timescaledb_{schema}.insert_blocker")
-    for schema in ("functions", "internal")
-}
 
 _AMISS = {
     "the foreign key {} is not enforced, as its triggers are disabled": (
@@ -91,6 +92,13 @@ _AMISS = {
         " WHERE relnamespace = to_regnamespace('ledger') AND relkind IN ('r', 'p', 'f')"
         " AND inhparent IS DISTINCT FROM to_regclass('ledger.llm_requests') ORDER BY 1, 2"
     ),
+    "that of {} as {} is by {}, and what is read or hashed may be anything": (
+        "SELECT 'casts', castsource::regtype, casttarget::regtype, castfunc::regprocedure"
+        " FROM pg_cast JOIN pg_proc f ON f.oid = castfunc"
+        " JOIN pg_type s ON s.oid = castsource JOIN pg_type t ON t.oid = casttarget"
+        " WHERE ARRAY[s.typnamespace, t.typnamespace] <@ ARRAY['pg_catalog'::regnamespace::oid]"
+        " AND pronamespace <> 'pg_catalog'::regnamespace ORDER BY 2, 3"
+    ),
     "it is replica for {}, whose rows come past triggers and foreign keys": (
         "SELECT 'session_replication_role', 'this session'"
         " WHERE current_setting('session_replication_role') = 'replica'"
@@ -112,14 +120,13 @@ def _declared_triggers() -> set[tuple[str, str]]:
             events = touch_log.triggers(target.name)
             found |= {(target.name, f"{target.name}_touched_by_{event}") for event in events}
         elif isinstance(target, AppendOnly):
-            found |= _places(append_only.triggers(target))
+            found |= {(target.name, name) for name in append_only.triggers(target)}
+        elif isinstance(target, KeptRows):
+            found |= {(target.name, name) for name in kept_rows.triggers(target)}
         elif isinstance(target, ExecutionChain):
-            found |= _places(execution_chain.triggers(target))
+            chained = execution_chain.triggers(target)
+            found |= {(table, name) for name, (table, _) in chained.items()}
     return found
-
-
-def _places(triggers: Mapping[str, tuple[str, str]]) -> set[tuple[str, str]]:
-    return {(table, name) for name, (table, _) in triggers.items()}
 
 
 def _declared_relations() -> set[str]:
@@ -152,8 +159,9 @@ def strangers(connection: Connection, routines: Collection[str]) -> Iterator[Dif
         if name not in routines:
             yield Difference(object=name, problem="nobody declared this routine")
     expected = _declared_triggers()
-    for table, trigger, function in connection.execute(_TRIGGERS):
-        if (trigger, function) not in _OF_TIMESCALE and (table, trigger) not in expected:
+    series = [target.name for target in DECLARED if isinstance(target, TimeSeries)]
+    for table, trigger in connection.execute(_TRIGGERS, {"time_series": series}):
+        if (table, trigger) not in expected:
             yield Difference(object=table, problem=f"nobody declared the trigger {trigger}")
     for words, query in _AMISS.items():
         for name, *rest in connection.execute(text(query)):

@@ -30,6 +30,13 @@ _OPEN_TO_ALL = text(
 )
 
 
+_EVENT_TRIGGERS = text(
+    "SELECT evtname FROM pg_event_trigger t WHERE evtenabled <> 'D' AND NOT EXISTS ("
+    "SELECT FROM pg_depend WHERE classid = 'pg_event_trigger'::regclass AND objid = t.oid"
+    " AND deptype = 'e') ORDER BY 1"
+)
+
+
 def warnings(connection: Connection) -> Iterator[Difference]:
     """Who may do more than he should, and what nobody looks after."""
     yield from _owner_connects(connection)
@@ -38,6 +45,13 @@ def warnings(connection: Connection) -> Iterator[Difference]:
             object=f"schema {schema}",
             problem="everybody may create in it, and have their code run in the stead of"
             f" TimescaleDB's, as the owner: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
+            is_warning=True,
+        )
+    for name in connection.execute(_EVENT_TRIGGERS).scalars():
+        yield Difference(
+            object=f"event trigger {name}",
+            problem="it runs with each statement that defines something, as comparisons do, and"
+            " could have anything look as declared; see that it does no such thing",
             is_warning=True,
         )
     yield from _unfolded(connection)

@@ -29,7 +29,7 @@ from ledger.models.base import SCHEMA, Base, Moment, Money
 
 EXECUTION_STATUSES: Final = ("completed", "failed", "aborted")
 
-_NO_HASH: Final = text(r"'\x" + "00" * HASH_BYTES + "'::bytea")
+_NO_HASH: Final = text(r"E'\\x" + "00" * HASH_BYTES + "'::bytea")
 _STATISTICS: Final = ["user_id", "status", "total_cost_cents", "duration_ms"]
 
 

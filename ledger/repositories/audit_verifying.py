@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ledger.errors import SchemaNotReady
 from ledger.maintenance.audit.checkpoints import checkpoint, inclusion_proof
 from ledger.maintenance.audit.guards import guards
 from ledger.maintenance.audit.verify import verify, verify_chains
@@ -47,7 +48,9 @@ class AuditVerifying:
         Rows are read in the database, 20,000 at a time; ``on_progress`` is told how many hold
         so far. Those appended meanwhile are left for the next time. Raises PermissionMissing
         for a role that does not see every run of the project, UnknownReference for a project that
-        the ledger does not know, InvalidArgument, SchemaNotReady, DatabaseUnavailable.
+        the ledger does not know, InvalidSignature for a checkpoint that was altered after it was
+        signed, which needs the extra `signing` to tell, InvalidArgument, SchemaNotReady,
+        DatabaseUnavailable.
         """
         with self._long_read() as connection:
             return verify(connection, project_id, checkpoint, on_progress)
@@ -63,12 +66,18 @@ class AuditVerifying:
         Guards are triggers, row level security, foreign keys and the like, compared with what
         this version declares, which is for the ledger's owner; another role is told in
         `not_compared` what it cannot tell. ``on_progress`` is told the project and how many of
-        its rows hold so far. Raises as `verify`.
+        its rows hold so far. Where a table or a column is gone, no chain can be verified, and
+        `unguarded` says what is missing. Raises as `verify`.
         """
-        with self._long_read() as connection:
-            found = verify_chains(connection, checkpoint, on_progress)
+        found: tuple[Verification, ...] = ()
+        unreadable: SchemaNotReady | None = None
+        try:
+            with self._long_read() as connection:
+                found = verify_chains(connection, checkpoint, on_progress)
+        except SchemaNotReady as error:
+            unreadable = error
         with self._transaction() as connection:
-            return LedgerVerification.of(found, *guards(connection))
+            return LedgerVerification.of(found, *guards(connection, unreadable))
 
     def checkpoint(self, *, private_key: bytes | None = None) -> Checkpoint:
         """The heads of all chains at this moment, to be kept where this database's owner is not.
@@ -77,8 +86,9 @@ class AuditVerifying:
         extra `signing`; `ledger.new_signing_key` makes a pair. A project whose first run is not
         committed yet is not in it.
 
-        Raises PermissionMissing for a role that does not see every run, SigningUnavailable
-        without the extra, and InvalidArgument for what is no such key.
+        Raises PermissionMissing for a role that does not see every run, AppendOnlyViolation where
+        a head was changed into what is none, SigningUnavailable without the extra, and
+        InvalidArgument for what is no such key.
         """
         with self._long_read() as connection:
             return checkpoint(connection, private_key)
@@ -90,8 +100,10 @@ class AuditVerifying:
         project up to the checkpoint, so take the first one after the run. docs/proofs.md has
         the function that checks it without this package.
 
-        Raises UnknownReference for a run that is not recorded, and InvalidArgument for one that
-        is not under the checkpoint.
+        Raises UnknownReference for a run that is not recorded, or hidden from the role,
+        PermissionMissing where others of its project are, InvalidArgument for one that is not
+        under the checkpoint, and InvalidSignature for a checkpoint that was altered after it was
+        signed, which needs the extra `signing` to tell.
         """
         with self._long_read() as connection:
             return inclusion_proof(connection, run_id, checkpoint)
@@ -129,10 +141,15 @@ class AsyncAuditVerifying:
 
         As `Audit.verify_all`.
         """
-        async with self._long_read() as connection:
-            found = await connection.run_sync(verify_chains, checkpoint, on_progress)
+        found: tuple[Verification, ...] = ()
+        unreadable: SchemaNotReady | None = None
+        try:
+            async with self._long_read() as connection:
+                found = await connection.run_sync(verify_chains, checkpoint, on_progress)
+        except SchemaNotReady as error:
+            unreadable = error
         async with self._transaction() as connection:
-            return LedgerVerification.of(found, *await connection.run_sync(guards))
+            return LedgerVerification.of(found, *await connection.run_sync(guards, unreadable))
 
     async def checkpoint(self, *, private_key: bytes | None = None) -> Checkpoint:
         """The heads of all chains at this moment, to be kept where this database's owner is not.

@@ -223,6 +223,35 @@ def test_a_parent_stays_where_its_keys_were_dropped(
     assert attacked.tried(who, *dropped, change.format(parent)) == REFUSED
 
 
+@PARENTS
+@pytest.mark.parametrize("who", ["superuser", REPLICA])
+def test_parents_are_not_truncated_where_their_keys_were_dropped(
+    attacked: Attacked, who: str, parent: str
+) -> None:
+    tables = ("execution_ledger", "execution_heads", "token_usage_ledger")
+    dropped = [
+        f"ALTER TABLE ledger.{table} DROP CONSTRAINT IF EXISTS {table}_{parent}_id_fkey"
+        for table in tables
+    ]
+    assert attacked.tried(who, *dropped, f"TRUNCATE ledger.{parent}s") == REFUSED
+
+
+@PARENTS
+@PARTINGS
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_parent_stays_whose_runs_an_old_snapshot_does_not_show(
+    database_url: str, parent: str, change: str, isolation: str
+) -> None:
+    with audited(database_url) as ledger, superuser(database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        with connection.transaction(force_rollback=True):
+            connection.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}".encode())
+            connection.execute("SELECT FROM ledger.users")
+            ledger.audit.record_execution(execution("meanwhile"))
+            assert sqlstate(connection, change.format(parent)) == REFUSED
+        assert ledger.audit.verify(PROJECT).is_intact
+
+
 @pytest.mark.parametrize("role", ["origin", "replica"])
 def test_what_nothing_refers_to_may_go_and_what_keeps_its_id_may_change(
     database_url: str, role: str
@@ -286,7 +315,7 @@ CONTENT = {
     "status": {"status": "failed"},
     "total": {"cost_json": {"total": 0}},
     "duration": {"execution_trace_json": {"duration_ms": 0}},
-    "recorded_at": {"recorded_at": "2026-01-01T00:00:00Z"},
+    "recorded_at": {"recorded_at": "9000-01-01T00:00:00Z"},
     "digests": {"payload_digests": NOTHING + "00" * 160},
     "hash": {"hash": NOTHING},
     "previous hash": {"previous_hash": NOTHING},

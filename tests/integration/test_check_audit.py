@@ -7,11 +7,13 @@ from sqlalchemy import make_url
 
 from ledger import Ledger
 from ledger.ddl import migrate
+from ledger.errors import SchemaNotReady
 from tests.audits import ALICE, PROJECT, SCOPES, TABLES, audited, execution
 from tests.databases import Target
 from tests.integration.test_check import Drift, drift, errors, expect
+from tests.ledgers import ledger_at
 from tests.roles import roles_of
-from tests.writers import sql
+from tests.writers import Kind, sql
 
 LEDGER = "ledger.execution_ledger"
 ROGUE = (
@@ -70,6 +72,49 @@ OF_THE_LEDGER = [
         "erasing for everybody",
         "GRANT EXECUTE ON FUNCTION ledger.erase_execution TO PUBLIC",
         reports="routine erase_execution acts as the ledger's owner, and PUBLIC may execute it",
+    ),
+    *(
+        drift(
+            f"{name} of another collation",
+            f'ALTER TABLE {LEDGER} ALTER COLUMN {name} TYPE text COLLATE "C"',
+            reports=f'column {name} is text{rest} COLLATE "C"; it should be text{rest}',
+            alembic_sees=None,
+        )
+        for name, rest in (("intent", " NOT NULL"), ("error_message", ""))
+    ),
+    drift(
+        "sequence that nobody may say",
+        f"ALTER TABLE {LEDGER} ALTER COLUMN sequence ADD GENERATED ALWAYS AS IDENTITY",
+        reports="column sequence is bigint NOT NULL IDENTITY ALWAYS",
+        alembic_sees=None,
+    ),
+    drift(
+        "cast that says what was hashed",
+        "CREATE FUNCTION public.said(jsonb) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",
+        "CREATE CAST (jsonb AS text) WITH FUNCTION public.said(jsonb)",
+        reports="casts: that of jsonb as text is by public.said(jsonb)",
+        alembic_sees=False,
+    ),
+    *(
+        drift(
+            f"{parent} of which others are shown",
+            f"CREATE TABLE public.beside () INHERITS (ledger.{parent})",
+            reports=f"{parent}: public.beside inherits from it",
+            alembic_sees=False,
+        )
+        for parent in ("projects", "users", "role_scopes")
+    ),
+    drift(
+        "rule of a parent",
+        "CREATE RULE swallow AS ON DELETE TO ledger.users DO INSTEAD NOTHING",
+        reports="users: table users: rule swallow is not declared",
+        alembic_sees=False,
+    ),
+    drift(
+        "time of any id",
+        "CREATE OR REPLACE FUNCTION ledger.uuid_time(id uuid) RETURNS timestamptz LANGUAGE sql"
+        " IMMUTABLE PARALLEL SAFE RETURN now()",
+        reports="uuid_time: routine uuid_time was changed",
     ),
     drift(
         "trigger by the name of one of TimescaleDB",
@@ -186,7 +231,7 @@ DOCTORED = {
     "guard_execution": ("ledger.execution_erasures", "pg_temp.execution_erasures"),
     "extend_chain": ("ledger.execution_heads", "pg_temp.execution_heads"),
     "refuse_change": ("format(", "ledger.format("),
-    "keep_parent": ("ledger.%I", "pg_temp.%I"),
+    "keep_rows": ("ledger.%I", "pg_temp.%I"),
 }
 """What of a routine is put in the stead of what it names."""
 UNDONE = {
@@ -233,6 +278,75 @@ def test_drift_is_reported(drift: Drift, database_url: str, target: Target) -> N
     assert (drift.words in unguarded(database_url)) == (not drift.words.startswith("rogue: "))
 
 
+def test_a_trigger_is_not_taken_for_timescales_where_it_blocks_no_inserts_of_a_hypertable(
+    database_url: str,
+) -> None:
+    blocker = ROGUE.replace("public.rogue", "_timescaledb_functions.insert_blocker")
+    sql(database_url, "CREATE SCHEMA IF NOT EXISTS _timescaledb_functions")
+    sql(database_url, blocker.replace("CREATE", "CREATE OR REPLACE", 1))
+    for table in (LEDGER, "ledger.execution_erasures", "ledger.users"):
+        sql(
+            database_url,
+            f"CREATE TRIGGER ts_insert_blocker BEFORE INSERT ON {table} FOR EACH ROW"
+            " EXECUTE FUNCTION _timescaledb_functions.insert_blocker()",
+        )
+        said = f"{table.removeprefix('ledger.')}: nobody declared the trigger ts_insert_blocker"
+        assert said in "\n".join(errors(database_url))
+        assert said in unguarded(database_url)
+
+
+def test_an_event_trigger_that_could_forge_a_comparison_is_told(database_url: str) -> None:
+    sql(
+        database_url,
+        "CREATE FUNCTION public.forge() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    )
+    sql(
+        database_url,
+        "CREATE EVENT TRIGGER forge ON ddl_command_end EXECUTE FUNCTION public.forge()",
+    )
+    told = [str(each) for each in migrate.check(database_url) if each.is_warning]
+    assert any(each.startswith("event trigger forge: it runs with") for each in told)
+    sql(database_url, "DROP EVENT TRIGGER forge")
+    assert "event trigger" not in "\n".join(map(str, migrate.check(database_url)))
+
+
+@pytest.mark.parametrize("kind", ["called", "awaited"])
+@pytest.mark.parametrize(
+    "done, said",
+    [
+        ("ALTER TABLE {0} DROP COLUMN error_message CASCADE", "column error_message is missing"),
+        ("DROP TABLE ledger.execution_erasures CASCADE", "table execution_erasures is missing"),
+        ("DROP TABLE ledger.execution_heads CASCADE", "table execution_heads is missing"),
+        ("ALTER TABLE {0} SET SCHEMA public", "table execution_ledger is missing"),
+        ("DROP TABLE ledger.execution_days", "table execution_days is missing"),
+        ("DROP FUNCTION ledger.payload_digests", "routine payload_digests is missing"),
+    ],
+)
+def test_where_something_was_taken_away_verification_says_what(
+    database_url: str, kind: Kind, done: str, said: str
+) -> None:
+    with audited(database_url, execution()):
+        pass
+    sql(database_url, done.format(LEDGER))
+    with ledger_at(database_url, kind) as ledger:
+        found = ledger.audit.verify_all()
+
+    assert not found.is_intact
+    assert found.projects == ()
+    assert found.unguarded[0] == (
+        "execution_ledger: no chain can be verified, as what it is read from is gone"
+    )
+    assert said in "\n".join(found.unguarded)
+
+
+def test_a_ledger_of_another_version_is_not_taken_for_one_that_was_tampered_with(
+    database_url: str,
+) -> None:
+    migrate.downgrade(database_url, "0029")
+    with Ledger.connect(database_url) as ledger, pytest.raises(SchemaNotReady):
+        ledger.audit.verify_all()
+
+
 @pytest.mark.parametrize("done", UNDONE.values(), ids=UNDONE)
 def test_what_undoes_the_guards_is_reported(database_url: str, done: list[str]) -> None:
     for statement in done:
@@ -244,13 +358,16 @@ def test_what_undoes_the_guards_is_reported(database_url: str, done: list[str]) 
 @pytest.mark.parametrize("done", ["DROP POLICY {0} ON {1}", "ALTER POLICY {0} ON {1} USING (true)"])
 def test_a_grants_policy_that_was_changed_is_reported(database_url: str, done: str) -> None:
     with roles_of(database_url) as roles:
-        roles.granted("auditor", projects=[PROJECT])
+        role = roles.granted("auditor", projects=[PROJECT])
         [(policy,)] = roles.own(
             "SELECT polname FROM pg_policy WHERE polname LIKE 'auditor%'"
             f" AND polrelid = '{LEDGER}'::regclass"
         )
         roles.own(done.format(policy, LEDGER))
-        assert errors(database_url) != []
+        said = "\n".join(errors(database_url))
+        assert f"policy {policy} on execution_ledger" in said
+        missing = f"is missing: ledger db grant {role.name} --as auditor"
+        assert (missing in said) == done.startswith("DROP")
 
 
 @pytest.mark.parametrize(
@@ -267,10 +384,11 @@ def test_every_trigger_that_does_not_fire_as_it_should_is_reported(
 ) -> None:
     triggers = sql(
         database_url,
-        "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname ~ '^execution_'"
+        "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal"
+        " AND tgname ~ '^(execution|projects|users)_'"
         f" AND (tgenabled = 'A' OR '{words}' !~ 'not always')",
     )
-    assert len(triggers) >= 16
+    assert len(triggers) >= 17
     for table, trigger in triggers:
         sql(database_url, done.format(table, trigger))
     found, verified = "\n".join(errors(database_url)), unguarded(database_url)
@@ -285,7 +403,7 @@ def test_every_routine_that_was_changed_is_reported(database_url: str) -> None:
         database_url,
         "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE prokind = 'f'"
         " AND pronamespace = 'ledger'::regnamespace"
-        " AND proname ~ 'execution|chain|head|digests|keep_parent'",
+        " AND proname ~ 'execution|chain|head|digests|keep_rows'",
     )
     assert len(routines) >= 10
     for routine, _ in routines:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import create_engine
 
+from ledger import Ledger
 from ledger.ddl import environment, migrate
 from tests.alembics import CHECKOUT, config
 from tests.alembics import environment as deploy_environment
+from tests.audits import ALICE, PROJECT, audited, execution
 from tests.catalogues import (
     REQUESTS,
     connect,
@@ -251,6 +255,44 @@ def test_a_deploy_behind_a_reader_stops_other_readers_no_longer_than_its_timeout
     assert slowest < 1.5
     assert migrate.current(database_url) == "0005"
     assert sql(database_url, "SELECT count(*) FROM ledger.llm_requests") == [(REQUESTS,)]
+
+
+def test_an_upgrade_beside_those_who_append_runs_is_in_nobodys_way(
+    database_url: str, target: Target
+) -> None:
+    with audited(database_url):
+        migrate.downgrade(database_url, "0031")
+    done = threading.Event()
+    appended: list[int] = []
+
+    def append(writer: int) -> None:
+        with Ledger.connect(database_url) as ledger:
+            for batch in itertools.count():
+                runs = (execution(f"{writer}-{batch}-{place}") for place in range(20))
+                appended.append(ledger.audit.record_executions(runs).inserted)
+                # Also users and projects, in an order that is the host's.
+                ledger.tenancy.upsert_user(tier="pro", id=ALICE)
+                ledger.tenancy.upsert_project("a project", id=PROJECT)
+                if done.is_set():
+                    return
+
+    with ThreadPoolExecutor(3) as writers:
+        writing = [writers.submit(append, writer) for writer in range(3)]
+        try:
+            until(lambda: len(appended) > 3, "runs")
+            for revision in ("head", "0031", "head"):
+                if revision == "head":
+                    upgrade(database_url, target)
+                else:
+                    migrate.downgrade(database_url, revision)
+        finally:
+            done.set()
+        for writer in writing:
+            writer.result()
+
+    assert errors(database_url) == []
+    with Ledger.connect(database_url) as ledger:
+        assert ledger.audit.verify(PROJECT).rows == sum(appended)
 
 
 def test_a_pool_of_the_caller_gets_its_sessions_back_as_they_were(

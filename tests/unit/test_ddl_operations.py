@@ -13,7 +13,7 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 
 from ledger.ddl.losses import refuse_losses
-from ledger.ddl.objects import AppendOnly, DatabaseObject, Fold, Retention, View
+from ledger.ddl.objects import AppendOnly, DatabaseObject, Fold, KeptRows, Retention, View
 from ledger.ddl.operations import VERBS, ChangeObject
 from ledger.ddl.steps import Step, interval, literal, run
 from ledger.models.base import Base
@@ -68,12 +68,19 @@ def test_every_kind_of_object_is_among_them() -> None:
 
 
 def test_what_append_only_rows_refer_to_is_append_only_itself_or_kept() -> None:
-    append_only = [target for target in objects() if isinstance(target, AppendOnly)]
-    names = {target.name for target in append_only}
-    for target in append_only:
-        keys = Base.metadata.tables[f"ledger.{target.name}"].foreign_keys
-        parents = {(key.parent.name, key.column.table.name) for key in keys}
-        assert {each for each in parents if each[1] not in names} == set(target.parents)
+    append_only = {target.name for target in objects() if isinstance(target, AppendOnly)}
+    referring = {
+        (key.column.table.name, name, key.parent.name)
+        for name in append_only
+        for key in Base.metadata.tables[f"ledger.{name}"].foreign_keys
+    }
+    kept = {
+        (target.name, *pair)
+        for target in objects()
+        if isinstance(target, KeptRows)
+        for pair in target.referred_to_by
+    }
+    assert kept == {each for each in referring if each[0] not in append_only}
 
 
 def test_an_operation_is_taken_back_by_its_reverse() -> None:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _PROJECT: Final = bindparam("project_id", type_=Uuid())
 _IS_KNOWN: Final = text(
-    "SELECT EXISTS (SELECT FROM ledger.projects WHERE id = :project_id)"
+    "SELECT EXISTS (SELECT FROM ONLY ledger.projects WHERE id = :project_id)"
 ).bindparams(_PROJECT)
 _LOST: Final = text(
     f"""
 SELECT user_id FROM ledger.{LEDGER} stored
 WHERE project_id = :project_id AND NOT EXISTS (
-  SELECT FROM ledger.users WHERE id = stored.user_id) LIMIT 1"""
+  SELECT FROM ONLY ledger.users WHERE id = stored.user_id) LIMIT 1"""
 ).bindparams(_PROJECT)
 _FIRST: Final = text(
     f"""

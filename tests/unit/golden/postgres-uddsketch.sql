@@ -560,43 +560,19 @@ BEGIN
     TG_OP, TG_TABLE_NAME);
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.keep_parent() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-  is_referred_to boolean;
-BEGIN
-  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
-    RETURN NULL;
-  END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)', TG_ARGV[0], TG_ARGV[1])
-  INTO is_referred_to USING OLD.id;
-  IF is_referred_to THEN
-    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
-      '%s of ledger.%I is refused: rows of ledger.%I refer to %s, and they are never changed',
-      TG_OP, TG_TABLE_NAME, TG_ARGV[0], OLD.id);
-  END IF;
-  RETURN NULL;
-END
-$function$;
-REVOKE ALL ON ROUTINE ledger.keep_parent FROM PUBLIC;
 CREATE OR REPLACE TRIGGER model_prices_keeps_rows BEFORE UPDATE OR DELETE ON ledger.model_prices FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_keeps_rows;
 CREATE OR REPLACE TRIGGER model_prices_refuses_change BEFORE UPDATE OR DELETE ON ledger.model_prices FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_refuses_change;
 CREATE OR REPLACE TRIGGER model_prices_refuses_truncate BEFORE TRUNCATE ON ledger.model_prices FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.model_prices ENABLE ALWAYS TRIGGER model_prices_refuses_truncate;
-CREATE OR REPLACE TRIGGER model_prices_keeps_providers AFTER DELETE OR UPDATE OF id ON ledger.providers FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('model_prices', 'provider_id');
-ALTER TABLE ledger.providers ENABLE ALWAYS TRIGGER model_prices_keeps_providers;
 
 -- drop AppendOnly model_prices
 DROP TRIGGER IF EXISTS model_prices_keeps_rows ON ledger.model_prices;
 DROP TRIGGER IF EXISTS model_prices_refuses_change ON ledger.model_prices;
 DROP TRIGGER IF EXISTS model_prices_refuses_truncate ON ledger.model_prices;
-DROP TRIGGER IF EXISTS model_prices_keeps_providers ON ledger.providers;
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
--- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_parent()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_parent()'));
 
 -- create AppendOnly token_usage_ledger
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -606,49 +582,19 @@ BEGIN
     TG_OP, TG_TABLE_NAME);
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.keep_parent() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-  is_referred_to boolean;
-BEGIN
-  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
-    RETURN NULL;
-  END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)', TG_ARGV[0], TG_ARGV[1])
-  INTO is_referred_to USING OLD.id;
-  IF is_referred_to THEN
-    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
-      '%s of ledger.%I is refused: rows of ledger.%I refer to %s, and they are never changed',
-      TG_OP, TG_TABLE_NAME, TG_ARGV[0], OLD.id);
-  END IF;
-  RETURN NULL;
-END
-$function$;
-REVOKE ALL ON ROUTINE ledger.keep_parent FROM PUBLIC;
 CREATE OR REPLACE TRIGGER token_usage_ledger_keeps_rows BEFORE UPDATE OR DELETE ON ledger.token_usage_ledger FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_keeps_rows;
 CREATE OR REPLACE TRIGGER token_usage_ledger_refuses_change BEFORE UPDATE OR DELETE ON ledger.token_usage_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_refuses_change;
 CREATE OR REPLACE TRIGGER token_usage_ledger_refuses_truncate BEFORE TRUNCATE ON ledger.token_usage_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.token_usage_ledger ENABLE ALWAYS TRIGGER token_usage_ledger_refuses_truncate;
-CREATE OR REPLACE TRIGGER token_usage_ledger_keeps_projects AFTER DELETE OR UPDATE OF id ON ledger.projects FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('token_usage_ledger', 'project_id');
-ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER token_usage_ledger_keeps_projects;
-CREATE OR REPLACE TRIGGER token_usage_ledger_keeps_providers AFTER DELETE OR UPDATE OF id ON ledger.providers FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('token_usage_ledger', 'provider_id');
-ALTER TABLE ledger.providers ENABLE ALWAYS TRIGGER token_usage_ledger_keeps_providers;
-CREATE OR REPLACE TRIGGER token_usage_ledger_keeps_users AFTER DELETE OR UPDATE OF id ON ledger.users FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('token_usage_ledger', 'user_id');
-ALTER TABLE ledger.users ENABLE ALWAYS TRIGGER token_usage_ledger_keeps_users;
 
 -- drop AppendOnly token_usage_ledger
 DROP TRIGGER IF EXISTS token_usage_ledger_keeps_rows ON ledger.token_usage_ledger;
 DROP TRIGGER IF EXISTS token_usage_ledger_refuses_change ON ledger.token_usage_ledger;
 DROP TRIGGER IF EXISTS token_usage_ledger_refuses_truncate ON ledger.token_usage_ledger;
-DROP TRIGGER IF EXISTS token_usage_ledger_keeps_projects ON ledger.projects;
-DROP TRIGGER IF EXISTS token_usage_ledger_keeps_providers ON ledger.providers;
-DROP TRIGGER IF EXISTS token_usage_ledger_keeps_users ON ledger.users;
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
--- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_parent()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_parent()'));
 
 -- create RowPolicy token_usage_ledger
 ALTER TABLE ledger.token_usage_ledger ENABLE ROW LEVEL SECURITY;
@@ -1129,25 +1075,6 @@ BEGIN
   RETURN NULL;
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.keep_parent() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-  is_referred_to boolean;
-BEGIN
-  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
-    RETURN NULL;
-  END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)', TG_ARGV[0], TG_ARGV[1])
-  INTO is_referred_to USING OLD.id;
-  IF is_referred_to THEN
-    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
-      '%s of ledger.%I is refused: rows of ledger.%I refer to %s, and they are never changed',
-      TG_OP, TG_TABLE_NAME, TG_ARGV[0], OLD.id);
-  END IF;
-  RETURN NULL;
-END
-$function$;
-REVOKE ALL ON ROUTINE ledger.keep_parent FROM PUBLIC;
 CREATE OR REPLACE TRIGGER execution_ledger_keeps_rows BEFORE DELETE ON ledger.execution_ledger FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_keeps_rows;
 CREATE OR REPLACE TRIGGER execution_ledger_refuses_change BEFORE DELETE ON ledger.execution_ledger FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
@@ -1158,10 +1085,6 @@ CREATE OR REPLACE TRIGGER execution_ledger_guards_rows BEFORE UPDATE ON ledger.e
 ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_guards_rows;
 CREATE OR REPLACE TRIGGER execution_ledger_refuses_no_change AFTER UPDATE ON ledger.execution_ledger REFERENCING NEW TABLE AS updated FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_no_change();
 ALTER TABLE ledger.execution_ledger ENABLE ALWAYS TRIGGER execution_ledger_refuses_no_change;
-CREATE OR REPLACE TRIGGER execution_ledger_keeps_projects AFTER DELETE OR UPDATE OF id ON ledger.projects FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('execution_ledger', 'project_id');
-ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER execution_ledger_keeps_projects;
-CREATE OR REPLACE TRIGGER execution_ledger_keeps_users AFTER DELETE OR UPDATE OF id ON ledger.users FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('execution_ledger', 'user_id');
-ALTER TABLE ledger.users ENABLE ALWAYS TRIGGER execution_ledger_keeps_users;
 
 -- drop AppendOnly execution_ledger
 DROP TRIGGER IF EXISTS execution_ledger_keeps_rows ON ledger.execution_ledger;
@@ -1169,14 +1092,10 @@ DROP TRIGGER IF EXISTS execution_ledger_refuses_change ON ledger.execution_ledge
 DROP TRIGGER IF EXISTS execution_ledger_refuses_truncate ON ledger.execution_ledger;
 DROP TRIGGER IF EXISTS execution_ledger_guards_rows ON ledger.execution_ledger;
 DROP TRIGGER IF EXISTS execution_ledger_refuses_no_change ON ledger.execution_ledger;
-DROP TRIGGER IF EXISTS execution_ledger_keeps_projects ON ledger.projects;
-DROP TRIGGER IF EXISTS execution_ledger_keeps_users ON ledger.users;
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
--- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_parent()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_parent()'));
 
 -- create AppendOnly execution_heads
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -1195,25 +1114,6 @@ BEGIN
   RETURN NULL;
 END
 $function$;
-CREATE OR REPLACE FUNCTION ledger.keep_parent() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-  is_referred_to boolean;
-BEGIN
-  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
-    RETURN NULL;
-  END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)', TG_ARGV[0], TG_ARGV[1])
-  INTO is_referred_to USING OLD.id;
-  IF is_referred_to THEN
-    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
-      '%s of ledger.%I is refused: rows of ledger.%I refer to %s, and they are never changed',
-      TG_OP, TG_TABLE_NAME, TG_ARGV[0], OLD.id);
-  END IF;
-  RETURN NULL;
-END
-$function$;
-REVOKE ALL ON ROUTINE ledger.keep_parent FROM PUBLIC;
 CREATE OR REPLACE TRIGGER execution_heads_keeps_rows BEFORE DELETE ON ledger.execution_heads FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_keeps_rows;
 CREATE OR REPLACE TRIGGER execution_heads_refuses_change BEFORE DELETE ON ledger.execution_heads FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
@@ -1224,8 +1124,6 @@ CREATE OR REPLACE TRIGGER execution_heads_guards_rows BEFORE UPDATE ON ledger.ex
 ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_guards_rows;
 CREATE OR REPLACE TRIGGER execution_heads_refuses_no_change AFTER UPDATE ON ledger.execution_heads REFERENCING NEW TABLE AS updated FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_no_change();
 ALTER TABLE ledger.execution_heads ENABLE ALWAYS TRIGGER execution_heads_refuses_no_change;
-CREATE OR REPLACE TRIGGER execution_heads_keeps_projects AFTER DELETE OR UPDATE OF id ON ledger.projects FOR EACH ROW EXECUTE FUNCTION ledger.keep_parent('execution_heads', 'project_id');
-ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER execution_heads_keeps_projects;
 
 -- drop AppendOnly execution_heads
 DROP TRIGGER IF EXISTS execution_heads_keeps_rows ON ledger.execution_heads;
@@ -1233,13 +1131,10 @@ DROP TRIGGER IF EXISTS execution_heads_refuses_change ON ledger.execution_heads;
 DROP TRIGGER IF EXISTS execution_heads_refuses_truncate ON ledger.execution_heads;
 DROP TRIGGER IF EXISTS execution_heads_guards_rows ON ledger.execution_heads;
 DROP TRIGGER IF EXISTS execution_heads_refuses_no_change ON ledger.execution_heads;
-DROP TRIGGER IF EXISTS execution_heads_keeps_projects ON ledger.projects;
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 -- (its rows are run)
 SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
--- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_parent()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_parent()'));
 
 -- create AppendOnly execution_erasures
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -1361,6 +1256,144 @@ DROP ROUTINE IF EXISTS ledger.append_execution_deltas;
 DROP TABLE IF EXISTS ledger.execution_deltas;
 DROP TABLE IF EXISTS ledger.execution_days;
 DROP TABLE IF EXISTS ledger.execution_costs;
+
+-- create KeptRows projects
+CREATE OR REPLACE FUNCTION ledger.keep_rows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  is_referred_to boolean;
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
+    RETURN NULL;
+  END IF;
+  FOR place IN 0 .. TG_NARGS - 1 BY 2 LOOP
+    IF TG_OP = 'TRUNCATE' THEN
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I IS NOT NULL)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to;
+    ELSE
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to USING OLD.id;
+    END IF;
+    IF is_referred_to THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+        '%s of ledger.%I is refused: rows of ledger.%I refer to it, and they are never changed',
+        TG_OP, TG_TABLE_NAME, TG_ARGV[place]);
+    END IF;
+  END LOOP;
+  IF current_setting('session_replication_role') = 'replica'
+    AND current_setting('transaction_isolation') <> 'read committed'
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      '%s of ledger.%I is refused: a session that replays for a replica at %s does not see what'
+      ' was committed meanwhile, and refers to it', TG_OP, TG_TABLE_NAME,
+      current_setting('transaction_isolation'));
+  END IF;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.keep_rows FROM PUBLIC;
+CREATE OR REPLACE TRIGGER projects_keeps_rows AFTER DELETE OR UPDATE OF id ON ledger.projects FOR EACH ROW EXECUTE FUNCTION ledger.keep_rows('token_usage_ledger', 'project_id', 'execution_ledger', 'project_id', 'execution_heads', 'project_id');
+ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER projects_keeps_rows;
+CREATE OR REPLACE TRIGGER projects_refuses_truncate BEFORE TRUNCATE ON ledger.projects FOR EACH STATEMENT EXECUTE FUNCTION ledger.keep_rows('token_usage_ledger', 'project_id', 'execution_ledger', 'project_id', 'execution_heads', 'project_id');
+ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER projects_refuses_truncate;
+
+-- drop KeptRows projects
+DROP TRIGGER IF EXISTS projects_keeps_rows ON ledger.projects;
+DROP TRIGGER IF EXISTS projects_refuses_truncate ON ledger.projects;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
+
+-- create KeptRows providers
+CREATE OR REPLACE FUNCTION ledger.keep_rows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  is_referred_to boolean;
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
+    RETURN NULL;
+  END IF;
+  FOR place IN 0 .. TG_NARGS - 1 BY 2 LOOP
+    IF TG_OP = 'TRUNCATE' THEN
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I IS NOT NULL)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to;
+    ELSE
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to USING OLD.id;
+    END IF;
+    IF is_referred_to THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+        '%s of ledger.%I is refused: rows of ledger.%I refer to it, and they are never changed',
+        TG_OP, TG_TABLE_NAME, TG_ARGV[place]);
+    END IF;
+  END LOOP;
+  IF current_setting('session_replication_role') = 'replica'
+    AND current_setting('transaction_isolation') <> 'read committed'
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      '%s of ledger.%I is refused: a session that replays for a replica at %s does not see what'
+      ' was committed meanwhile, and refers to it', TG_OP, TG_TABLE_NAME,
+      current_setting('transaction_isolation'));
+  END IF;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.keep_rows FROM PUBLIC;
+CREATE OR REPLACE TRIGGER providers_keeps_rows AFTER DELETE OR UPDATE OF id ON ledger.providers FOR EACH ROW EXECUTE FUNCTION ledger.keep_rows('model_prices', 'provider_id', 'token_usage_ledger', 'provider_id');
+ALTER TABLE ledger.providers ENABLE ALWAYS TRIGGER providers_keeps_rows;
+CREATE OR REPLACE TRIGGER providers_refuses_truncate BEFORE TRUNCATE ON ledger.providers FOR EACH STATEMENT EXECUTE FUNCTION ledger.keep_rows('model_prices', 'provider_id', 'token_usage_ledger', 'provider_id');
+ALTER TABLE ledger.providers ENABLE ALWAYS TRIGGER providers_refuses_truncate;
+
+-- drop KeptRows providers
+DROP TRIGGER IF EXISTS providers_keeps_rows ON ledger.providers;
+DROP TRIGGER IF EXISTS providers_refuses_truncate ON ledger.providers;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
+
+-- create KeptRows users
+CREATE OR REPLACE FUNCTION ledger.keep_rows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+  is_referred_to boolean;
+BEGIN
+  IF TG_OP = 'UPDATE' AND NEW.id = OLD.id THEN
+    RETURN NULL;
+  END IF;
+  FOR place IN 0 .. TG_NARGS - 1 BY 2 LOOP
+    IF TG_OP = 'TRUNCATE' THEN
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I IS NOT NULL)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to;
+    ELSE
+      EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE %I = $1)',
+        TG_ARGV[place], TG_ARGV[place + 1]) INTO is_referred_to USING OLD.id;
+    END IF;
+    IF is_referred_to THEN
+      RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+        '%s of ledger.%I is refused: rows of ledger.%I refer to it, and they are never changed',
+        TG_OP, TG_TABLE_NAME, TG_ARGV[place]);
+    END IF;
+  END LOOP;
+  IF current_setting('session_replication_role') = 'replica'
+    AND current_setting('transaction_isolation') <> 'read committed'
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
+      '%s of ledger.%I is refused: a session that replays for a replica at %s does not see what'
+      ' was committed meanwhile, and refers to it', TG_OP, TG_TABLE_NAME,
+      current_setting('transaction_isolation'));
+  END IF;
+  RETURN NULL;
+END
+$function$;
+REVOKE ALL ON ROUTINE ledger.keep_rows FROM PUBLIC;
+CREATE OR REPLACE TRIGGER users_keeps_rows AFTER DELETE OR UPDATE OF id ON ledger.users FOR EACH ROW EXECUTE FUNCTION ledger.keep_rows('token_usage_ledger', 'user_id', 'execution_ledger', 'user_id');
+ALTER TABLE ledger.users ENABLE ALWAYS TRIGGER users_keeps_rows;
+CREATE OR REPLACE TRIGGER users_refuses_truncate BEFORE TRUNCATE ON ledger.users FOR EACH STATEMENT EXECUTE FUNCTION ledger.keep_rows('token_usage_ledger', 'user_id', 'execution_ledger', 'user_id');
+ALTER TABLE ledger.users ENABLE ALWAYS TRIGGER users_refuses_truncate;
+
+-- drop KeptRows users
+DROP TRIGGER IF EXISTS users_keeps_rows ON ledger.users;
+DROP TRIGGER IF EXISTS users_refuses_truncate ON ledger.users;
+-- (its rows are run)
+SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
 
 -- create ConcurrentIndex idx_token_usage_analytics
 -- (outside a transaction, its rows are run, patiently)
