@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from ledger.queries.scope import ALL_USERS
@@ -49,7 +50,7 @@ def percent(share: float) -> str:
 
 def moment(at: datetime) -> str:
     """A time in UTC, no finer than it needs to be."""
-    shown = at.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+    shown = at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
     return shown.removesuffix(".000").removesuffix(":00")
 
 

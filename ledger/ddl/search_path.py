@@ -49,10 +49,11 @@ def trusted(connection: Connection) -> Iterator[None]:
         yield
     except DBAPIError:
         # Nothing goes before the rollback, which takes the setting along.
-        has_failed = is_local or connection.invalidated
+        has_failed = is_local
         raise
     finally:
-        if not has_failed:
+        # Nor where a cancellation has closed it, which must not be masked.
+        if not (has_failed or connection.invalidated):
             connection.execute(_SET, {"path": before, "is_local": is_local})
 
 

@@ -171,11 +171,14 @@ class InclusionProof:
     """From the leaf of the project's head to the root."""
     merkle_root: Hash
 
-    def proves(self) -> bool:
-        """Whether all of it agrees, recomputed from the encoding up to the root.
+    def proves(self, trusted: Checkpoint) -> bool:
+        """Whether the run was there when that checkpoint was taken, which the caller trusts.
 
-        Anyone can make a proof of a root of his own: compare `merkle_root` with one you trust.
+        Recomputed from the encoding up to its root. The root that the proof says it is of counts
+        for nothing: anyone can make a proof of a root of his own. Raises InvalidArgument for what
+        is no checkpoint.
         """
+        require_checkpoint(trusted)
         if self.head_sequence != self.sequence + len(self.later_digests):
             return False
         name = self.run_id.encode()
@@ -187,7 +190,7 @@ class InclusionProof:
         for digest in (sha256(self.encoding).digest(), *self.later_digests):
             chained = sha256(chained + digest).digest()
         leaf = _leaf(self.project_id, self.head_sequence, chained, self.erased)
-        return merkle.root_of(leaf, self.path) == self.merkle_root
+        return merkle.root_of(leaf, self.path) == self.merkle_root == trusted.merkle_root
 
     def to_json(self) -> str:
         """The document, on one line; `from_json` makes an equal proof of it."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ledger.errors import InvalidArgument, LedgerError
-from ledger.records.checkpoint import Checkpoint, Signature, signed_bytes
+from ledger.records.checkpoint import Checkpoint, Signature, require_checkpoint, signed_bytes
 from ledger.records.plain import plain
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ def require_signature(checkpoint: Checkpoint, public_key_pem: bytes) -> None:
     InvalidArgument for what is no Ed25519 key, and SigningUnavailable.
     """
     key = _public_key(public_key_pem)
-    from cryptography.exceptions import InvalidSignature as Forged  # noqa: PLC0415 - an extra
-
     which, signature = f"the checkpoint of {plain(checkpoint.taken_at)}", checkpoint.signature
     if signature is None:
         raise InvalidSignature(f"{which} is not signed; take the copy that is, or sign it")
@@ -59,12 +57,36 @@ def require_signature(checkpoint: Checkpoint, public_key_pem: bytes) -> None:
             f"{which} is signed with the key {signature.public_key.hex()}, not with"
             f" {expected.hex()}; trust it only where you know the first to be the signer's"
         )
+    _require_signed_with(key, checkpoint, signature)
+
+
+def require_unaltered(checkpoint: Checkpoint) -> None:
+    """Returns where a checkpoint is not signed, or is what the key it names has signed.
+
+    Whose key that is, is for `require_signature`. Raises InvalidSignature for one that was
+    altered, InvalidArgument for what is none, and SigningUnavailable where it is signed.
+    """
+    require_checkpoint(checkpoint)
+    if (signature := checkpoint.signature) is not None:
+        _require_cryptography()
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - an extra
+
+        key = ed25519.Ed25519PublicKey.from_public_bytes(signature.public_key)
+        _require_signed_with(key, checkpoint, signature)
+
+
+def _require_signed_with(
+    key: Ed25519PublicKey, checkpoint: Checkpoint, signature: Signature
+) -> None:
+    from cryptography.exceptions import InvalidSignature as Forged  # noqa: PLC0415 - an extra
+
     try:
         key.verify(signature.value, signed_bytes(checkpoint))
     except Forged:
         raise InvalidSignature(
-            f"{which} is not what the key {expected.hex()} has signed: it was altered, or its"
-            " signature; take the document as it was written, from where it is kept"
+            f"the checkpoint of {plain(checkpoint.taken_at)} is not what the key"
+            f" {signature.public_key.hex()} has signed: it was altered, or its signature; take"
+            " the document as it was written, from where it is kept"
         ) from None
 
 

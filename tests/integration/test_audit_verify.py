@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, make_url, text
 
-from ledger import Ledger
-from ledger.engine import engine
-from ledger.errors import InvalidArgument, UnknownReference
+from ledger import AsyncLedger, Ledger
+from ledger.engine import async_engine, engine
+from ledger.errors import AppendOnlyViolation, InvalidArgument, UnknownReference
 from ledger.maintenance.audit.checkpoints import checkpoint
+from ledger.maintenance.audit.statements import chain_in_shares
 from ledger.maintenance.audit.verify import verify
 from ledger.queries.execution_sums import MEASURES
 from ledger.records.checkpoint import Checkpoint
@@ -28,9 +31,11 @@ from tests.audits import (
     audited,
     execution,
 )
+from tests.catalogues import is_waiting_for_a_lock
 from tests.databases import Databases, Target
 from tests.ledgers import LONG_AGO, ledger_at
 from tests.roles import roles_of
+from tests.servers import libpq
 from tests.writers import Kind, sql, stop_jobs, superuser
 
 RUNS = 9
@@ -329,6 +334,28 @@ def test_a_row_in_a_place_that_is_taken_or_is_none_is_found(chains: Chains, plac
     assert fault(found).run_id == "forged"
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, RUNS])
+def test_rows_that_are_read_in_several_shares_are_verified_alike(
+    chains: Chains, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr("ledger.maintenance.audit.verify.CHAIN", chain_in_shares(rows))
+    told: list[int] = []
+    with chains.engine.connect() as connection:
+        whole = verify(connection, chains.project, None, told.append)
+    assert (whole.is_intact, whole.rows, whole.erased) == (True, RUNS, 1)
+    assert told == [*range(rows, RUNS, rows), RUNS]
+    for place in range(1, RUNS + 1):
+        found = chains.tampered(
+            "UPDATE ledger.execution_ledger SET agent_id = 'x'"
+            f" WHERE project_id = {{project}} AND sequence = {place}"
+        )
+        assert (found.rows, fault(found).kind, fault(found).sequence) == (
+            place - 1,
+            "changed",
+            place,
+        )
+
+
 def test_a_row_after_the_head_is_found(chains: Chains) -> None:
     found = chains.tampered(
         FORGED.replace("{hash}", "hash")
@@ -339,6 +366,7 @@ def test_a_row_after_the_head_is_found(chains: Chains) -> None:
     )
 
     assert (fault(found).kind, fault(found).sequence) == ("inserted", RUNS + 1)
+    assert found.rows == RUNS
 
 
 @pytest.mark.parametrize("place", [2, RUNS])
@@ -628,6 +656,75 @@ def test_a_project_without_runs_is_intact(database_url: str) -> None:
         assert ledger.audit.verify_all().is_intact
 
 
+def test_a_head_that_says_nothing_is_in_no_checkpoint(chains: Chains) -> None:
+    for said in ("sequence = -1", "erasures = -1"):
+        with chains.engine.connect() as connection:
+            connection.exec_driver_sql(
+                "ALTER TABLE ledger.execution_heads DISABLE TRIGGER ALL;"
+                " ALTER TABLE ledger.execution_heads DROP CONSTRAINT execution_heads_position_check"
+            )
+            connection.exec_driver_sql(
+                f"UPDATE ledger.execution_heads SET {said} WHERE project_id = '{chains.project}'"
+            )
+            with pytest.raises(AppendOnlyViolation, match=f"head of project {chains.project}"):
+                checkpoint(connection, None)
+            connection.rollback()
+
+
+def test_a_project_without_runs_that_a_checkpoint_knows_is_missed_where_it_is_gone(
+    database_url: str,
+) -> None:
+    with audited(database_url) as ledger, superuser(database_url) as connection:
+        connection.execute(
+            "INSERT INTO ledger.execution_heads (project_id) VALUES (%s)", [OTHER_PROJECT]
+        )
+        taken = ledger.audit.checkpoint()
+        connection.execute(
+            """SET session_replication_role = replica;
+            ALTER TABLE ledger.projects DISABLE TRIGGER ALL;
+            ALTER TABLE ledger.execution_heads DISABLE TRIGGER ALL;
+            DELETE FROM ledger.execution_heads; DELETE FROM ledger.projects"""
+        )
+        (found,) = ledger.audit.verify_all(checkpoint=taken).projects
+
+    assert found.project_id == OTHER_PROJECT
+    assert "is gone from ledger.projects" in fault(found).detail
+
+
+METHODS: dict[str, Callable[[AsyncLedger, Checkpoint], Awaitable[object]]] = {
+    "verify": lambda ledger, _: ledger.audit.verify(PROJECT),
+    "verify_all": lambda ledger, _: ledger.audit.verify_all(),
+    "checkpoint": lambda ledger, _: ledger.audit.checkpoint(),
+    "inclusion_proof": lambda ledger, taken: ledger.audit.inclusion_proof("first", taken),
+}
+
+
+@pytest.mark.parametrize("is_bound", [False, True], ids=["own", "bound"])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+async def test_a_cancelled_task_is_cancelled(
+    database_url: str,
+    method: Callable[[AsyncLedger, Checkpoint], Awaitable[object]],
+    *,
+    is_bound: bool,
+) -> None:
+    with audited(database_url, execution("first")) as ledger:
+        taken = ledger.audit.checkpoint()
+    tables = "ledger.execution_ledger, ledger.execution_heads"
+    own = async_engine(database_url)
+    async with AsyncLedger.connect(database_url) as connected, own.connect() as connection:
+        asked = AsyncLedger.bound(connection) if is_bound else connected
+        with psycopg.connect(libpq(make_url(database_url))) as other:
+            other.execute(f"LOCK TABLE {tables}".encode())
+            task = asyncio.ensure_future(method(asked, taken))
+            while not await asyncio.to_thread(is_waiting_for_a_lock, database_url):
+                assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await method(connected, taken)
+    await own.dispose()
+
+
 @pytest.mark.parametrize("parent", ["projects", "users"])
 def test_a_parent_that_was_removed_is_missed(database_url: str, parent: str) -> None:
     with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
@@ -764,4 +861,4 @@ def test_verifying_calls_nobodys_functions_but_postgresqls(database_url: str, dr
 
         assert ledger.audit.verify(PROJECT, checkpoint=taken).is_intact
         assert ledger.audit.verify_all().is_intact
-        assert ledger.audit.inclusion_proof("first", taken).proves()
+        assert ledger.audit.inclusion_proof("first", taken).proves(taken)

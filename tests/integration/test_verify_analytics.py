@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from ledger import Ledger
 from ledger.engine import engine
@@ -37,6 +39,7 @@ from tests.databases import Target
 from tests.ledgers import NOW, Books, books_at
 from tests.readings import Database
 from tests.roles import PASSWORD, Roles, roles_of
+from tests.writers import sql
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_analytics_schema.py"
 COMMAND = ("verify", "analytics")
@@ -110,6 +113,24 @@ def failures(report: AnalyticsReport) -> dict[str, str]:
         for finding in report.findings
         if finding.severity is Severity.FAILURE
     }
+
+
+def test_times_are_told_in_utc_whatever_the_sessions_zone_is(
+    books: Books, at: tuple[str, str]
+) -> None:
+    name = make_url(books.url).database
+    sql(books.url, f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    report = verified(books.url)
+    told = (
+        report.at,
+        report.indexes.statistics_since,
+        report.data.first_created_at,
+        report.data.last_created_at,
+    )
+    assert [each and each.utcoffset() for each in told] == [timedelta()] * 4
+    before = datetime.now(UTC)
+    (said,) = re.findall(r"Verified .*, (\S+ \S+) UTC", succeed(*COMMAND, *at).out)
+    assert abs(datetime.fromisoformat(said).replace(tzinfo=UTC) - before) < timedelta(minutes=1)
 
 
 def test_a_fresh_database_is_ready_and_has_no_data(at: tuple[str, str]) -> None:

@@ -35,6 +35,7 @@ from ledger.records.signing import (
     SigningUnavailable,
     new_key,
     require_signature,
+    require_unaltered,
     sign,
 )
 from tests.builders import USER
@@ -179,7 +180,8 @@ def proven_by_document(fields: dict[str, Any], merkle_root: str) -> bool:
 
 def proven_by_package(fields: dict[str, Any], merkle_root: str) -> bool:
     proof = InclusionProof.from_json(json.dumps(fields))
-    return proof.proves() and proof.merkle_root.hex() == merkle_root
+    root = bytes.fromhex(merkle_root)
+    return proof.proves(Checkpoint(taken_at=NOON, heads=(), merkle_root=root, signature=None))
 
 
 checked = pytest.mark.parametrize(
@@ -624,8 +626,13 @@ def test_a_checkpoint_that_another_key_has_signed_is_refused() -> None:
 def test_a_checkpoint_that_was_altered_after_it_was_signed_is_refused(altered: Checkpoint) -> None:
     private, public = new_key()
     signed = sign(Checkpoint.of([head()], NOON), private)
+    forged = replace(altered, signature=signed.signature)
     with pytest.raises(InvalidSignature, match="is not what the key"):
-        require_signature(replace(altered, signature=signed.signature), public)
+        require_signature(forged, public)
+    with pytest.raises(InvalidSignature, match="is not what the key"):
+        require_unaltered(forged)
+    require_unaltered(signed)
+    require_unaltered(altered)
 
 
 def test_a_forged_signature_is_refused() -> None:
@@ -679,7 +686,12 @@ def test_without_its_extra_signing_names_it(monkeypatch: pytest.MonkeyPatch) -> 
     private, public = new_key()
     signed = sign(Checkpoint.of([head()], NOON), private)
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    for use in (new_key, lambda: sign(signed, private), lambda: require_signature(signed, public)):
+    for use in (
+        new_key,
+        lambda: sign(signed, private),
+        lambda: require_signature(signed, public),
+        lambda: require_unaltered(signed),
+    ):
         with pytest.raises(SigningUnavailable, match=r"pip install 'llm-ledger\[signing\]'"):
             use()
 

@@ -15,8 +15,8 @@ from ledger.errors import AppendOnlyViolation, InvalidArgument, UnknownReference
 from ledger.maintenance.audit.sight import require_every_run, require_project
 from ledger.queries.scope import required
 from ledger.records import merkle
-from ledger.records.checkpoint import Checkpoint, Head, InclusionProof, require_checkpoint
-from ledger.records.signing import sign
+from ledger.records.checkpoint import Checkpoint, Head, InclusionProof
+from ledger.records.signing import require_unaltered, sign
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -77,7 +77,7 @@ def _head(row: AnyRow) -> Head:
 def inclusion_proof(connection: Connection, run_id: str, taken: Checkpoint) -> InclusionProof:
     """That the run was there when the checkpoint was taken."""
     required(run_id, "run_id")
-    require_checkpoint(taken)
+    require_unaltered(taken)
     with trusted(connection):
         return _proven(connection, run_id, taken)
 
@@ -109,7 +109,7 @@ def _proven(connection: Connection, run_id: str, taken: Checkpoint) -> Inclusion
         path=merkle.path([each.leaf for each in taken.heads], place),
         merkle_root=taken.merkle_root,
     )
-    if not proof.proves():
+    if not proof.proves(taken):
         raise InvalidArgument(
             f"run_id {run_id!r} is not under the checkpoint of {taken.taken_at.isoformat()}: the"
             " chain has been changed since, or the checkpoint is of another database; run"

@@ -26,7 +26,8 @@ _SEES_PROJECT: Final = text(
     f" THEN :project_id = ANY (ledger.scoped_projects()) AND {NARROWED_TO} IS NULL ELSE false END"
 ).bindparams(bindparam("project_id", type_=Uuid()))
 _REMEDY: Final = (
-    "as the ledger's owner, or as a role granted service or auditor, without ledger.user_id set"
+    "as the ledger's owner, or as a role granted service, or auditor of all projects, without"
+    " ledger.user_id set"
 )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ledger.ddl.search_path import trusted
 from ledger.errors import UnknownReference
@@ -21,7 +22,8 @@ from ledger.maintenance.audit.statements import CHAIN, ENDS, NEXT, PROJECTS
 from ledger.maintenance.audit.sums import fault_of_sums
 from ledger.models.audit_checks import HASH_BYTES
 from ledger.queries.scope import uuid_of
-from ledger.records.checkpoint import require_checkpoint
+from ledger.records.checkpoint import Head
+from ledger.records.signing import require_unaltered
 from ledger.records.verification import Verification
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from ledger.records.checkpoint import Checkpoint, Head
+    from ledger.records.checkpoint import Checkpoint
 
 
 def verify(
@@ -44,20 +46,19 @@ def verify(
     Rows that are appended meanwhile are left for the next time.
     """
     project_id = uuid_of(project_id, "project_id")
-    if checkpoint is not None:
-        require_checkpoint(checkpoint)
+    kept = _kept(checkpoint).get(project_id)
     with trusted(connection):
-        return _verified(connection, project_id, checkpoint, on_progress)
+        require_project(connection, project_id)
+        return _verified(connection, project_id, kept, on_progress)
 
 
 def _verified(
     connection: Connection,
     project_id: UUID,
-    checkpoint: Checkpoint | None,
+    kept: _Kept | None,
     on_progress: Callable[[int], object] | None,
 ) -> Verification:
-    require_project(connection, project_id)
-    kept = _kept(checkpoint, project_id)
+    head = None if kept is None else kept.head
     ends = connection.execute(ENDS, {"project_id": project_id}).one()
     reached = Reached(project_id, 0, bytes(HASH_BYTES))
     rows = erased = 0
@@ -90,8 +91,8 @@ def _verified(
     fault = (
         fault
         or fault_at_the_end(connection, ends, reached)
-        or fault_against(connection, kept, reached)
-        or fault_of_erasures(connection, project_id, kept)
+        or fault_against(connection, head, reached)
+        or fault_of_erasures(connection, project_id, head)
         or fault_of_sums(connection, project_id)
     )
     # A project's auditor may read neither projects nor users.
@@ -105,7 +106,7 @@ def _verified(
         rows=rows,
         erased=erased,
         first_fault=fault,
-        checkpoint_taken_at=None if kept is None or checkpoint is None else checkpoint.taken_at,
+        checkpoint_taken_at=None if kept is None else kept.taken_at,
     )
 
 
@@ -115,28 +116,33 @@ def verify_chains(
     on_progress: Callable[[UUID, int], object] | None = None,
 ) -> tuple[Verification, ...]:
     """Whether each chain holds, those that the checkpoint knows too, in the order of projects."""
-    if checkpoint is not None:
-        require_checkpoint(checkpoint)
-    known = {head.project_id for head in checkpoint.heads} if checkpoint is not None else set()
+    kept = _kept(checkpoint)
     with trusted(connection):
         require_every_run(connection)
-        projects = sorted({*connection.execute(PROJECTS).scalars(), *known})
-    return tuple(
-        verify(
-            connection,
-            project,
-            checkpoint,
-            None if on_progress is None else partial(on_progress, project),
+        projects = sorted({*connection.execute(PROJECTS).scalars(), *kept})
+        return tuple(
+            _verified(
+                connection,
+                project,
+                kept.get(project),
+                None if on_progress is None else partial(on_progress, project),
+            )
+            for project in projects
         )
-        for project in projects
-    )
 
 
-def _kept(checkpoint: Checkpoint | None, project_id: UUID) -> Head | None:
-    """The project's head as it was when the checkpoint was taken."""
+class _Kept(NamedTuple):
+    """A project's head as it was when a checkpoint was taken."""
+
+    head: Head
+    taken_at: datetime
+
+
+def _kept(checkpoint: Checkpoint | None) -> dict[UUID, _Kept]:
     if checkpoint is None:
-        return None
-    return next((head for head in checkpoint.heads if head.project_id == project_id), None)
+        return {}
+    require_unaltered(checkpoint)
+    return {head.project_id: _Kept(head, checkpoint.taken_at) for head in checkpoint.heads}
 
 
 def _first_fault(

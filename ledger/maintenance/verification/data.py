@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
@@ -113,7 +113,7 @@ def _counted(connection: Connection, sight: Sight, counted_pages: int) -> DataRe
     share = min(1.0, counted_pages / max(pages, 1))
     counted = connection.execute(_GROUPS, {"percent": 100 * share, "weight": 1 / share})
     groups = tuple(RowGroup(**row) for row in counted.mappings())
-    ends = connection.execute(_ENDS).one()
+    first, last = (end and end.astimezone(UTC) for end in connection.execute(_ENDS).one())
     deltas = connection.scalar(_DELTAS) if sight.reads_deltas else None
     rows = sum(group.rows for group in groups)
     findings = []
@@ -126,8 +126,8 @@ def _counted(connection: Connection, sight: Sight, counted_pages: int) -> DataRe
         rows=rows,
         is_exact=share == 1,
         groups=groups,
-        first_created_at=ends.first,
-        last_created_at=ends.last,
+        first_created_at=first,
+        last_created_at=last,
         unfolded_deltas=deltas,
         findings=tuple(findings),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, text
@@ -109,7 +109,7 @@ def verify_indexes(
     """The indexes as they are, and what is wrong with them; ``rows`` are those of the table."""
     described = connection.execute(_INDEXES, {"table": QUALIFIED}).mappings()
     found = {row["name"]: _state(row) for row in described}
-    now, since = connection.execute(_SINCE).one()
+    now, since = (at.astimezone(UTC) for at in connection.execute(_SINCE).one())
     findings: list[Finding] = []
     told: list[str] = []
     is_telling = now - since >= unused_after.observed and (rows or 0) >= unused_after.rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 
 from sqlalchemy import func, select
 
@@ -43,7 +44,7 @@ def verify_analytics(
         with translated_errors(), looking.begin() as connection, trusted(connection):
             sight = sight_of(connection)
             differences = of_billing(compared, sight)
-            at = connection.scalars(select(func.now())).one()
+            at = connection.scalars(select(func.now())).one().astimezone(UTC)
             data = verify_data(connection, sight)
             schema = verify_schema(connection, sight, differences)
             indexes = verify_indexes(connection, sight, differences, data.rows, unused_after)
