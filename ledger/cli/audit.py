@@ -11,7 +11,7 @@ import typer
 from ledger.cli.audit_proofs import checkpoint, make_key, prove, verify
 from ledger.cli.audit_tables import agent_table, project_tables, runs_table
 from ledger.cli.commands import command
-from ledger.cli.console import hint, out, say, say_json
+from ledger.cli.console import hint, out, printable, say, say_json
 from ledger.cli.database import Database
 from ledger.cli.failures import FOUND_SOMETHING
 from ledger.cli.figures import moment, percentile_bound
@@ -104,7 +104,7 @@ def failed(
     elif not found:
         say("No run failed or was aborted.")
     else:
-        _print("Failed and aborted runs", [runs_table(found)])
+        _print("Failed and aborted runs, times in UTC", [runs_table(found)])
 
 
 def erase(
@@ -115,7 +115,8 @@ def erase(
     """Erase what a run was asked and what it did; its cost and its place in the chain stay."""
     with database.ledger() as ledger:
         found = ledger.audit.erase_payload(run_id, reason)
-    say(f"Run {run_id} was erased at {moment(found.erased_at)} UTC: {found.reason}")
+    said = f"Run {run_id} was erased at {moment(found.erased_at)} UTC: {found.reason}"
+    say(printable(said))
 
 
 def app() -> typer.Typer:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ledger.records.audit import ExecutionRecord
     from ledger.records.execution_statistics import CostStatistics, ExecutionStatistics
 
+_LONGEST_MESSAGE = 200
 _COSTS = ("runs", "total cents", "average", "least", "p50", "p95", "greatest")
 
 
@@ -63,9 +64,15 @@ def runs_table(runs: Iterable[ExecutionRecord]) -> Table:
             run.status,
             moment(run.created_at),
             _cents(run.total_cost_cents),
-            Text(printable(run.error_message or "")),
+            Text(_shortened(run.error_message or "")),
         )
     return table
+
+
+def _shortened(message: str) -> str:
+    """What fits a cell, on one line; ``--json`` has all of it."""
+    line = printable(" ".join(message[: 4 * _LONGEST_MESSAGE].split()))
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
 
 
 def _cents(amount: Decimal) -> str:

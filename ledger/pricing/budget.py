@@ -29,8 +29,9 @@ class ExecutionBudget:
     """What one run of an agent may spend, in US cents, and what it has spent.
 
     What is spent is accounted, beyond the budget too: `is_exceeded` and `require` say when to
-    stop. Each accounting is rounded once, half-even, to 12 decimals; sums are exact. One that
-    raises has accounted nothing. Threads and tasks may share a budget. None for ``rates`` is
+    stop. Each accounting is rounded once, half-even, to 12 decimals; sums are exact. Tokens that
+    the price list prices come to 12 decimals of a US dollar, as they are billed. One that raises
+    has accounted nothing. Threads and tasks may share a budget. None for ``rates`` is
     `BudgetRates()`.
 
     Here and in each accounting, raises InvalidArgument for an amount of cents that is negative,

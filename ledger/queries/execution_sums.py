@@ -1,8 +1,8 @@
 """What runs come to, from sums where a role sees all of them, and from its own rows where not.
 
 Whole days (UTC) are read as they were folded, with the deltas that wait to be, and the edges of
-a window from rows. Row level security shows sums to those alone who see every run; whoever sees
-some, as he is narrowed or bound, has his answer from rows, in the same statement.
+a window from rows. Whoever sees some runs, as he is narrowed or bound, has his answer from rows,
+in the same statement: row level security shows sums of whole projects, and of nobody's share.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ledger.errors import InvalidRecord
 from ledger.records.execution import ExecutionCost, ExecutionStatus, ExecutionTrace
-from ledger.records.payloads import json_value
+from ledger.records.payloads import as_floats, json_value
 from ledger.records.plain import Record, plain
 
 _COLUMNS: Final = {"cost": "cost_json", "trace": "execution_trace_json"}
@@ -83,14 +83,25 @@ class ExecutionRecord(Record):
         return cls(**made, **{name: row[name] for name in rest})
 
     def to_dict(self) -> dict[str, Any]:
-        """Money as decimal text, times as ISO 8601 in UTC, the hash in hexadecimal."""
+        """Money as decimal text, times as ISO 8601 in UTC, the hash in hexadecimal.
+
+        Numbers in payloads stay numbers; one that has more digits than a float is text.
+        """
+        trace = self.trace.to_json()
         made = {
+            "input": as_floats(self.input),
+            "output": as_floats(self.output),
             "cost": plain(self.cost.to_json()),
-            "trace": plain(self.trace.to_json()),
+            "trace": plain(trace) | {"steps": [_step(step) for step in trace["steps"]]},
             "hash": self.hash.hex(),
         }
         rest = (field.name for field in fields(self) if field.name not in made)
         return {**{name: plain(getattr(self, name)) for name in rest}, **made}
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    payloads = {name: as_floats(step[name]) for name in ("result", "details") if name in step}
+    return {**plain(step), **payloads}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

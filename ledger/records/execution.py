@@ -20,10 +20,12 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from ledger.errors import InvalidRecord
 from ledger.records.completion import EPOCH, MILLISECOND, since_epoch
 from ledger.records.payloads import checked, encoded, json_text
-from ledger.records.refusal import as_dict, invalid_record, refusal
+from ledger.records.refusal import as_fields, invalid_record, refusal
 from ledger.records.rules import rounded
 from ledger.records.tokens import GREATEST_COUNT
 from ledger.records.transaction import Name
@@ -37,9 +39,25 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, p
 Result = Annotated[Any, PlainValidator(lambda value: checked("result", value))]
 """Anything that JSON holds."""
 Details = Annotated[dict[str, Any], AfterValidator(lambda value: checked("details", value))]
-Milliseconds = Annotated[int, Field(ge=0, le=GREATEST_COUNT)]
-Calls = Annotated[int, Field(ge=0, le=GREATEST_COUNT)]
-Cents = Annotated[Decimal, Field(ge=0), AfterValidator(lambda cents: rounded(cents, "cents"))]
+
+
+def _number(given: object) -> object:
+    if isinstance(given, bool):
+        raise PydanticCustomError("number", "is no number")
+    return given
+
+
+def _cents(cents: Decimal) -> Decimal:
+    try:
+        return rounded(cents)
+    except InvalidRecord:
+        rule = "more than 12 digits before the decimal point"
+        raise PydanticCustomError("digits", rule) from None
+
+
+Milliseconds = Annotated[int, BeforeValidator(_number), Field(ge=0, le=GREATEST_COUNT)]
+Calls = Milliseconds
+Cents = Annotated[Decimal, BeforeValidator(_number), Field(ge=0), AfterValidator(_cents)]
 """US cents, exact: rounded half-even to 12 decimals, of at most 12 digits before them."""
 
 
@@ -205,7 +223,7 @@ class Execution(BaseModel):
         """The execution of a mapping, or the execution itself. Raises InvalidRecord."""
         if isinstance(record, cls) and "_payloads" in record.__dict__:
             return record
-        return cls(**as_dict(record))
+        return cls(**as_fields(record))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """The same execution, or, with ``update``, another one, validated like any."""

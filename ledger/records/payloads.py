@@ -56,6 +56,24 @@ def json_value(text: str) -> Any:  # noqa: ANN401 - whatever it holds
     return json.loads(text, parse_float=Decimal)
 
 
+def as_floats(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """What was read, in the types that the standard library writes as JSON.
+
+    A Decimal is a float where that is the same number, 0.7 say; one of more digits than a float
+    has is text, as it would be another number.
+    """
+    match value:
+        case Mapping():
+            return {name: as_floats(each) for name, each in value.items()}
+        case list() | tuple():
+            return [as_floats(each) for each in value]
+        case Decimal():
+            number = float(value)
+            return number if Decimal(repr(number)) == value else format(value, "f")
+        case _:
+            return value
+
+
 class _Unfit(Exception):
     """A value that is not stored as it is, and the way to it, the last step first."""
 

@@ -52,6 +52,15 @@ def as_dict(record: object) -> dict[Any, Any]:
     raise refusal("record", record, "neither an object of ours nor a mapping")
 
 
+def as_fields(record: object) -> dict[str, Any]:
+    """The same, by names alone, as keyword arguments are. Raises InvalidRecord."""
+    fields = as_dict(record)
+    for name in fields:
+        if not isinstance(name, str):
+            raise refusal("field", name, "is not a name, which is text")
+    return fields
+
+
 def invalid_record(error: ValidationError) -> InvalidRecord:
     """The ledger's error for pydantic's: the first five rules that were broken."""
     try:
@@ -67,7 +76,9 @@ def invalid_record(error: ValidationError) -> InvalidRecord:
 def _sentence(detail: ErrorDetails) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     if isinstance(found := context.get("error"), InvalidRecord):
-        return str(found)
+        # It names its field itself, and not what that is part of.
+        within = ".".join(str(part) for part in detail["loc"][:-1])[:LONGEST_VALUE]
+        return f"{within}.{found}" if within else str(found)
     field = ".".join(str(part) for part in detail["loc"])[:LONGEST_VALUE] or "record"
     rule = _RULES.get(detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
     if detail["type"] == "missing":

@@ -24,6 +24,7 @@ NO_ATTRIBUTES: Final = _JSONB_VERSION + "{}"
 
 _DIGITS_PYTHON_READS: Final = 4_300
 _LAST_DECIMAL: Final = Decimal("1E-12")
+_KEPT_EXPONENTS: Final = range(-12, 1)
 _MOST_USD: Final = Decimal(10**12)
 # Not the thread's context, whose precision belongs to the host.
 _MONEY: Final = Context(prec=64, rounding=ROUND_HALF_EVEN, traps=[])
@@ -50,7 +51,7 @@ def part_over_whole(values: dict[str, Any]) -> InvalidRecord:
 
 
 def require_text(field: str, text: object, longest: int = 255) -> None:
-    """Raise InvalidRecord for what is not a text that PostgreSQL can store, of 1 to 255."""
+    """Raise InvalidRecord for what is not a text that PostgreSQL can store, of 1 to ``longest``."""
     if not isinstance(text, str) or not 0 < len(text) <= longest:
         raise refusal(field, text, f"not a text of 1 to {longest} characters")
     if "\0" in text:
@@ -64,8 +65,8 @@ def rounded(cost: Decimal, field: str = "cost_usd") -> Decimal:
     kept = _MONEY.quantize(cost, _LAST_DECIMAL)
     if kept.is_nan() or kept >= _MOST_USD:  # NaN: more digits than the context has
         raise refusal(field, cost, "more than 12 digits before the decimal point")
-    # The digits that were sent, where there is nothing to round.
-    return cost if kept == cost else kept
+    # The digits that were sent, where there is nothing to round; but not zeros without end.
+    return cost if kept == cost and cost.as_tuple().exponent in _KEPT_EXPONENTS else kept
 
 
 def jsonb(attributes: dict[str, JsonValue]) -> str:

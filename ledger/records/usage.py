@@ -26,7 +26,7 @@ from ledger.records.completion import EPOCH, MILLISECOND, since_epoch
 from ledger.records.identity import derived_id
 from ledger.records.plain import Record
 from ledger.records.prices import STANDARD
-from ledger.records.refusal import as_dict, invalid_record, shown
+from ledger.records.refusal import as_fields, invalid_record, shown
 from ledger.records.rules import jsonb, rounded
 from ledger.records.tokens import GREATEST_COUNT, TokenCounts
 from ledger.records.transaction import Count, Name
@@ -84,7 +84,7 @@ class Usage(BaseModel):
     @classmethod
     def of(cls, record: object) -> Self:
         """The usage of a mapping, or the usage itself. Raises InvalidRecord for anything else."""
-        return record if isinstance(record, cls) else cls(**as_dict(record))
+        return record if isinstance(record, cls) else cls(**as_fields(record))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

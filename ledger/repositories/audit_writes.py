@@ -45,8 +45,10 @@ class AuditWrites:
         to a caller's transaction, nobody else records runs of that project until it ends.
 
         Raises ConflictingRecord where the run_id is recorded with other content,
-        UnknownReference for a user or project that the ledger does not know, and InvalidRecord
-        where the run breaks a rule or lies in the future.
+        UnknownReference for a user or project that the ledger does not know, or that
+        `ledger.user_id` shuts out of this session, InvalidRecord where the run breaks a rule or
+        lies in the future, and Contended where a transaction of the caller's does not see what
+        others have committed.
         """
         return self.perform(Recorder(self.terms).record_one(execution))
 
@@ -65,8 +67,8 @@ class AuditWrites:
         projects, are rejected, and the others recorded; the report has the first 1,000
         rejections, and ``on_rejected`` is called with each, when its batch is recorded.
 
-        Raises DatabaseUnavailable, DiskFull and PermissionMissing, whose `report` says what was
-        recorded before; sending everything again is safe.
+        Raises DatabaseUnavailable, DiskFull, Contended and PermissionMissing, whose `report` says
+        what was recorded before; sending everything again is safe.
         """
         record = Recorder(self.terms).record_batch
         return self._write(executions, record, batch_size, on_rejected)

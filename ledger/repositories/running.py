@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic
@@ -16,7 +16,6 @@ from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
 from ledger.records.execution import Execution, ExecutionStep
 from ledger.records.payloads import checked
-from ledger.records.rules import require_text
 from ledger.repositories.run_texts import message, status, whole
 
 if TYPE_CHECKING:
@@ -84,10 +83,11 @@ class Running:
         """Take a step: its time, and the error that it ends with, go into the trace.
 
         Steps may be taken by threads and tasks at once; they stand in the order in which they end.
-        Raises InvalidRecord for a name that is none, and for a cost that is none, and
-        InvalidArgument for a step that ends after its run.
+        Raises InvalidRecord for a name that is none, and for what is set of the step and cannot
+        be kept, a cost or a result, say: the rest of the step is; and InvalidArgument for a step
+        that ends after its run.
         """
-        require_text("action", action)
+        ExecutionStep(action=action, tool=tool)
         step, timestamp, began = Step(tool=tool), datetime.now(UTC), monotonic()
         error: BaseException | None = None
         try:
@@ -99,7 +99,10 @@ class Running:
             taken = {"action": action, "timestamp": timestamp, "duration_ms": _since(began)}
             if error is not None:
                 taken["error"] = message(error)
-            self._keep(_step(taken, step, error), error)
+            kept, refused = _step(taken, step, error)
+            self._keep(kept, error or refused)
+            if refused is not None and error is None:
+                raise refused
 
     def _keep(self, step: ExecutionStep, error: BaseException | None) -> None:
         with self._lock:
@@ -216,21 +219,30 @@ def say_without_prices(error: LedgerError, known: PriceList | None) -> None:
     _logger.warning("a run's tokens are priced by %s: %s", by, error)
 
 
-def _step(taken: Mapping[str, Any], step: Step, error: BaseException | None) -> ExecutionStep:
-    """The step as the trace has it; what was set of it must not mask what was raised in it."""
+def _step(
+    taken: Mapping[str, Any], step: Step, error: BaseException | None
+) -> tuple[ExecutionStep, Exception | None]:
+    """The step as the trace has it, and why something that was set of it is not kept.
+
+    The trace says so too, unless it has what was raised in the step, which must not be masked.
+    """
+    given = {field.name: getattr(step, field.name) for field in fields(step)}
     try:
-        return ExecutionStep(
-            **taken,
-            tool=step.tool,
-            cost_cents=step.cost_cents,
-            result=step.result,
-            details=step.details,
-        )
-    except Exception as refused:
-        if error is None:
-            raise
-        _note(error, f"what was set of step {taken['action']!r} is not kept ({message(refused)})")
-        return ExecutionStep(**taken)
+        return ExecutionStep(**taken, **given), None
+    except Exception as refused:  # noqa: BLE001 - whatever a host's objects raise, too
+        said = message(refused)
+        if error is not None:
+            _note(error, f"not all that was set of step {taken['action']!r} is kept ({said})")
+        kept = {name: value for name, value in given.items() if _is_kept(name, value)}
+        return ExecutionStep(**{"error": said, **taken, **kept}), refused
+
+
+def _is_kept(name: str, value: object) -> bool:
+    try:
+        ExecutionStep(**{"action": "one", name: value})
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def _note(error: BaseException, said: str) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-MOST_BYTES: Final = 8 * 1024 * 1024
-"""Of JSON that is sent at once; a run may have some megabytes."""
+MOST_CHARACTERS: Final = 8 * 1024 * 1024
+"""Of payloads that are sent at once; a run may have some megabytes."""
 
 
 class Recorder:
@@ -191,7 +191,7 @@ def _of_size(runs: dict[int, Execution]) -> Iterator[dict[int, Execution]]:
     size = 0
     for index, run in runs.items():
         own = sum(len(text) for text in run.payloads.values() if text is not None)
-        if part and size + own > MOST_BYTES:
+        if part and size + own > MOST_CHARACTERS:
             yield part
             part, size = {}, 0
         part[index] = run

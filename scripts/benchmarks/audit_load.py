@@ -1,4 +1,4 @@
-"""Runs of agents by the million: 90 days, five projects, twenty agents, 1.5 KB of JSON each."""
+"""Runs of agents by the million: 90 days, five projects, twenty agents, 1.7 KB of JSON each."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import create_engine, make_url, text
 
 from ledger import Ledger
+from ledger.ddl import migrate
 from ledger.engine import engine
 from ledger.errors import (
     ConflictingRecord,
@@ -41,12 +42,18 @@ from tests.audits import (
     execution,
     introduce,
     narrowed_to,
+    sqlstate,
 )
+from tests.databases import Target
 from tests.ledgers import ledger_at
 from tests.roles import roles_of
 from tests.writers import Kind, sql, stop_jobs
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def step(details: Any) -> dict[str, Any]:
+    return {"action": "one", "details": details}
 
 
 @pytest.fixture
@@ -310,7 +317,7 @@ def test_a_batch_is_recorded_in_part(ledger: Ledger) -> None:
         execution("unknown project", project_id=uuid4()),
         execution("tomorrow", created_at=NOW + timedelta(days=1)),
         execution("bad", status="failed", error_message=None),
-        "no run at all",
+        {**execution("odd"), 3: 4},
         execution("last", project_id=OTHER_PROJECT),
     ]
     report = ledger.audit.record_executions(
@@ -330,6 +337,33 @@ def test_a_batch_is_recorded_in_part(ledger: Ledger) -> None:
         9: "InvalidRecord",
     }
     assert sorted(seen) == [2, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("number", ["0E-99999", "1." + "0" * 20_000, "1E+3"])
+def test_zeros_that_say_nothing_are_not_kept_without_end(ledger: Ledger, number: str) -> None:
+    cost = {"total": number, "breakdown": {"tokens": number}}
+    trace = {"duration_ms": 1, "steps": [{"action": "one", "cost_cents": number}]}
+    stored = ledger.audit.record_execution(execution(cost=cost, trace=trace))
+
+    assert stored.total_cost_cents == Decimal(number)
+    (step,) = stored.trace.steps
+    for amount in (stored.cost.total, stored.cost.breakdown.tokens, step.cost_cents):
+        assert amount == Decimal(number)
+        assert len(str(amount)) < 20
+
+
+def test_numbers_in_payloads_are_numbers_in_a_dict_too(ledger: Ledger) -> None:
+    kept = {"a": 0.7, "b": "0.7", "c": 7, "d": [{"e": -1e-7}], "g": None}
+    given = {**kept, "exact": Decimal("0.12345678901234567890")}
+    step = {"action": "one", "result": given, "details": given, "cost_cents": "0.7"}
+    trace = {"duration_ms": 1, "steps": [step]}
+    run = ledger.audit.record_execution(execution(input=given, output=given, trace=trace))
+
+    found = json.loads(json.dumps(run.to_dict()))
+    (told,) = found["trace"]["steps"]
+    expected = {**kept, "exact": "0.12345678901234567890"}
+    assert [found["input"], found["output"], told["result"], told["details"]] == [expected] * 4
+    assert told["cost_cents"] == "0.7"
 
 
 @pytest.mark.parametrize(
@@ -359,13 +393,22 @@ def test_a_batch_is_recorded_in_part(ledger: Ledger) -> None:
         ({"created_at": datetime(2026, 1, 1)}, "created_at"),  # noqa: DTZ001 - it is the point
         ({"created_at": NOW + timedelta(hours=1)}, "created_at"),
         ({"surplus": 1}, "surplus"),
+        (
+            {"trace": {"duration_ms": 1, "steps": [{"action": "a"}, step({"x": {1: 2}})]}},
+            r"trace\.steps\.1\.details\.x\.1 1: is not text",
+        ),
+        ({3: 4}, "field 3: is not a name"),
+        ({"cost": {"total": Decimal("1E+30")}}, r"cost\.total Decimal\('1E\+30'\): more than 12"),
+        ({"trace": {"duration_ms": True}}, r"trace\.duration_ms True"),
+        ({"trace": {"duration_ms": 1, "tool_calls": True}}, r"trace\.tool_calls True"),
+        ({"cost": {"total": True}}, r"cost\.total True"),
     ],
 )
 def test_a_run_that_breaks_a_rule_is_refused_by_name_and_nothing_is_recorded(
     ledger: Ledger, bad: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InvalidRecord, match=named):
-        ledger.audit.record_execution(execution(**bad))
+        ledger.audit.record_execution({**execution(), **bad})
 
     assert ledger.audit.verify(PROJECT).rows == 0
 
@@ -525,6 +568,18 @@ def test_a_session_that_is_narrowed_to_another_user_records_nothing(
     assert sql(database_url, "SELECT run_id FROM ledger.execution_ledger") == [("own",)]
 
 
+@pytest.mark.parametrize("most, appends", [(1, 3), (8 * 1024 * 1024, 1)])
+def test_a_batch_that_is_large_is_sent_in_parts(
+    ledger: Ledger, database_url: str, monkeypatch: pytest.MonkeyPatch, most: int, appends: int
+) -> None:
+    monkeypatch.setattr("ledger.write.executions.MOST_CHARACTERS", most)
+    ledger.audit.record_executions(execution(f"{place}") for place in range(3))
+
+    times = "SELECT count(DISTINCT recorded_at), count(*) FROM ledger.execution_ledger"
+    assert sql(database_url, times) == [(appends, 3)]
+    assert ledger.audit.verify(PROJECT).is_intact
+
+
 def test_a_user_and_a_project_may_have_the_same_id(database_url: str) -> None:
     same = UUID(int=77)
     with audited(database_url) as ledger:
@@ -606,14 +661,39 @@ def test_a_table_with_one_more_column_takes_runs(database_url: str) -> None:
         assert ledger.audit.verify(PROJECT).is_intact
 
 
-def test_strings_may_be_read_as_they_were_once(database_url: str) -> None:
-    name = make_url(database_url).database
+def test_strings_may_be_read_as_they_were_once(empty_database_url: str, target: Target) -> None:
+    database_url, name = empty_database_url, make_url(empty_database_url).database
     sql(database_url, f"ALTER DATABASE {name} SET standard_conforming_strings = off")
+    migrate.upgrade(database_url, storage=target.storage, percentiles=target.percentiles)
+    stop_jobs(database_url)
     with audited(database_url, execution("back\\slash"), execution("second")) as ledger:
         ledger.audit.erase_payload("second", "a \\ request")
         found = ledger.audit.verify(PROJECT, checkpoint=ledger.audit.checkpoint())
 
+        assert ledger.audit.verify_all().is_intact
+
     assert (found.is_intact, found.rows, found.erased) == (True, 2, 1)
+
+
+@pytest.mark.parametrize("kind", ["writer", "service"])
+@pytest.mark.parametrize("ahead", ["25 hours", "8000 years"])
+def test_a_run_of_times_to_come_cannot_be_put_before_all_others_by_sql(
+    database_url: str, kind: str, ahead: str
+) -> None:
+    [(at, milliseconds)] = sql(
+        database_url,
+        "SELECT to_jsonb(at)::text, (extract(epoch FROM at) * 1000)::bigint"
+        f" FROM (SELECT date_trunc('second', now()) + interval '{ahead}' AS at) AS moment",
+    )
+    of = f"{milliseconds:012x}"
+    id_then = f"{of[:8]}-{of[8:]}-7000-8000-000000000001"
+    run = by_sql(id=id_then, created_at=json.loads(at))
+    appended = f"SELECT ledger.append_executions(ARRAY['{PROJECT}']::uuid[], '{run}')"
+    with audited(database_url, execution("first")) as ledger, roles_of(database_url) as roles:
+        with roles.granted(kind).connect() as connection:
+            assert sqlstate(connection, appended) == "23514"
+        (first,) = ledger.audit.executions_by_project(PROJECT).executions
+    assert first.run_id == "first"
 
 
 WRITER = """

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import UserDict
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -663,7 +664,8 @@ def test_a_step_is_kept_without_what_cannot_be_kept_of_it(
     ledger: Ledger, database_url: str, kind: Kind, result: object
 ) -> None:
     def block(run: Any) -> None:
-        with run.step("search") as step:
+        with run.step("search", tool="web") as step:
+            step.cost_cents = 5
             step.result = result
             raise Broken
 
@@ -672,7 +674,51 @@ def test_a_step_is_kept_without_what_cannot_be_kept_of_it(
 
     (step,) = recorded(ledger).trace.steps
     assert (step.action, step.error, step.result) == ("search", "Broken: ", None)
-    assert "'search' is not kept" in raised.value.__notes__[0]
+    assert step.tool == "web"
+    assert step.cost_cents == Decimal(5)
+    assert "not all that was set of step 'search' is kept" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"result": {"at": datetime(2026, 1, 1, tzinfo=UTC)}},
+        {"details": [1]},
+        {"cost_cents": -1},
+        {"tool": ""},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ends", ["caught", "raised"])
+def test_a_step_of_which_something_cannot_be_kept_is_in_the_trace_and_says_so(
+    ledger: Ledger, database_url: str, kind: Kind, bad: dict[str, Any], ends: str
+) -> None:
+    good = {"tool": "web", "cost_cents": 5, "result": [1], "details": {"a": 1}}
+
+    def block(run: Any) -> None:
+        caught = suppress(InvalidRecord) if ends == "caught" else nullcontext()
+        with caught, run.step("search") as step:
+            for name, value in {**good, **bad}.items():
+                setattr(step, name, value)
+
+    with nullcontext() if ends == "caught" else pytest.raises(InvalidRecord):
+        within(database_url, kind, block)
+
+    (step,) = recorded(ledger).trace.steps
+    (name,) = bad
+    kept = {other: getattr(step, other) for other in good}
+    assert kept == {**good, name: None}
+    assert step.error is not None
+    assert step.error.startswith("InvalidRecord: ")
+
+
+def test_a_tool_that_is_none_is_refused_before_the_step_is_taken(ledger: Ledger) -> None:
+    taken = []
+    with ledger.audit.execution(**ASKED) as run:
+        for name in ("", "x" * 256):
+            with pytest.raises(InvalidRecord, match="tool"), run.step("build", tool=name):
+                taken.append(name)
+    assert not taken
 
 
 @pytest.mark.usefixtures("ledger")

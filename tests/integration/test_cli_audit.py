@@ -88,7 +88,7 @@ def test_a_signed_checkpoint_is_kept_and_proves_runs(
     assert "as at the checkpoint of" in verified.out
     trusted = Checkpoint.from_json(Path(kept).read_text())
     read = InclusionProof.from_json(Path(proof).read_text())
-    assert read.proves()
+    assert read.proves(trusted)
     assert read.merkle_root == trusted.merkle_root
 
     sql(database_url, "ALTER TABLE ledger.execution_ledger DISABLE TRIGGER ALL")
@@ -97,6 +97,67 @@ def test_a_signed_checkpoint_is_kept_and_proves_runs(
     late = audit("verify", "--checkpoint", kept)
     assert late.exit_code == 1
     assert "Truncated: row 3" in late.out
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_signed_checkpoint_that_was_altered_is_no_witness(
+    audit: Callable[..., Ran], tmp_path: Path
+) -> None:
+    private, public, kept = (str(tmp_path / name) for name in ("private", "public", "kept"))
+    assert run("audit", "new-key", private, public).exit_code == 0
+    assert audit("checkpoint", "--to", kept, "--private-key", private).exit_code == 0
+    verified = audit("verify", "--checkpoint", kept)
+    assert verified.exit_code == 0
+    assert "whose that is, --public-key tells" in " ".join(verified.err.split())
+
+    document = json.loads(Path(kept).read_text()) | {"taken_at": "2020-01-01T00:00:00Z"}
+    Path(kept).write_text(json.dumps(document))
+    for command in (("verify",), ("verify", "--project", str(PROJECT)), ("prove", "second")):
+        said = audit(*command, "--checkpoint", kept)
+        assert said.exit_code == 3
+        assert "is not what the key" in " ".join(said.err.split())
+
+
+def test_what_others_wrote_steers_no_terminal_and_fits_a_table(
+    audit: Callable[..., Ran], ledger: Ledger
+) -> None:
+    message = "first line\nsecond \x1b[31m " + "x" * 9_000
+    ledger.audit.record_execution(
+        execution("[/bold]\x1b[31m", status="failed", error_message=message)
+    )
+    ledger.audit.erase_payload("first", "\x1b[31mred")
+
+    erased = audit("erase", "first", "--reason", "again").out
+    failed = audit("failed").out
+
+    assert "\x1b" not in erased + failed
+    assert "red" in erased
+    assert "first line second" in failed
+    assert max(map(len, failed.splitlines())) < 400
+
+
+def test_a_fault_without_a_place_is_told_without_one(
+    audit: Callable[..., Ran], ledger: Ledger, database_url: str
+) -> None:
+    sql(
+        database_url,
+        "INSERT INTO ledger.execution_days (bucket, project_id, agent_id, status, executions,"
+        " total_cost_cents, least_cost_cents, greatest_cost_cents, duration_ms)"
+        f" VALUES ('1999-01-01Z', '{PROJECT}', 'x', 'completed', 1, 1, 1, 1, 1)",
+    )
+    assert not ledger.audit.verify(PROJECT).is_intact
+    assert "  Missing: the sums of 1999-01-01" in audit("verify").out
+
+
+def test_a_ledger_of_which_something_is_gone_is_not_sent_to_upgrade(
+    audit: Callable[..., Ran], database_url: str
+) -> None:
+    sql(database_url, "DROP TABLE ledger.execution_erasures CASCADE")
+    said = audit("verify")
+    assert said.exit_code == 1
+    assert "Unguarded: execution_erasures: table execution_erasures is missing" in said.out
+    assert "No runs are recorded" not in said.out
+    assert said.out.endswith("Something is not as it was recorded.\n")
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ def test_a_usage_is_read_back_from_its_fields() -> None:
     made = usage(vendor_cost="0.1", attributes={"a": [1]}, project_id=UUID(int=2), latency_ms=3)
     assert Usage.of(made.model_dump()) == made
     assert Usage.of(made) is made
+    odd: dict[Any, Any] = {**made.model_dump(), 1: "hi"}
+    with pytest.raises(InvalidRecord, match="field 1: is not a name"):
+        Usage.of(odd)
 
 
 def test_a_stated_cost_is_rounded_half_even_to_12_decimals() -> None:
