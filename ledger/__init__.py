@@ -46,14 +46,14 @@ from ledger.records.billing import (
 from ledger.records.billing_reconciliation import BillingReconciliation
 from ledger.records.budget import BudgetMetrics
 from ledger.records.checkpoint import Checkpoint, Head, InclusionProof
-from ledger.records.execution import (
+from ledger.records.execution import Execution
+from ledger.records.execution_costs import Anomaly, StepCost, StepCosts, ToolCost, ToolCosts
+from ledger.records.execution_parts import (
     CostBreakdown,
-    Execution,
     ExecutionCost,
     ExecutionStep,
     ExecutionTrace,
 )
-from ledger.records.execution_costs import Anomaly, StepCost, StepCosts, ToolCost, ToolCosts
 from ledger.records.execution_statistics import AgentShare, CostStatistics, ExecutionStatistics
 from ledger.records.execution_trees import ExecutionNode, ExecutionTree
 from ledger.records.prices import ModelPrice, Priced, PricedTokens, Unpriced
@@ -76,7 +76,7 @@ from ledger.records.verification import Fault, LedgerVerification, Verification
 from ledger.repositories.async_ledger import AsyncLedger
 from ledger.repositories.audit_runs import AsyncRun, Run
 from ledger.repositories.ledger import Ledger
-from ledger.repositories.running import Step
+from ledger.repositories.run_steps import Step
 from ledger.settings import Percentiles, Settings, Storage
 from ledger.window import Interval, Window
 

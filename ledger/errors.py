@@ -98,10 +98,7 @@ class PermissionMissing(LedgerError):
 
 
 class SchemaNotReady(LedgerError):
-    """The database has no ledger schema of this version; run `ledger db upgrade`.
-
-    Where it is up to date, `ledger db check` says what somebody took away.
-    """
+    """A ledger of this version is not there; run `ledger db upgrade`, then `ledger db check`."""
 
 
 class ForeignSchema(LedgerError):

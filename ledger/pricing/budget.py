@@ -14,7 +14,7 @@ from ledger.pricing.budget_rates import Amount, BudgetRates, cents_of, token_uni
 from ledger.pricing.price import PriceList
 from ledger.records.amounts import USD_DECIMALS, USD_DIGITS, exactly
 from ledger.records.budget import BudgetMetrics, Penalty
-from ledger.records.execution import CostBreakdown, ExecutionCost
+from ledger.records.execution_parts import CostBreakdown, ExecutionCost
 from ledger.records.prices import STANDARD, Unpriced
 from ledger.records.refusal import shown
 from ledger.records.rules import require_text

@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from ledger.errors import InvalidRecord
-from ledger.records.execution import ExecutionCost, ExecutionStatus, ExecutionTrace
+from ledger.records.execution import ExecutionStatus
+from ledger.records.execution_parts import ExecutionCost, ExecutionTrace
 from ledger.records.payloads import as_floats, json_value
 from ledger.records.plain import Record, plain
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import BudgetExceeded
-from ledger.records.execution import LONGEST_TEXT, ExecutionCost, ExecutionStep
+from ledger.records.execution_parts import LONGEST_TEXT, ExecutionCost, ExecutionStep
 from ledger.records.plain import plain
 from ledger.records.refusal import shown
 
@@ -38,6 +39,12 @@ def message(error: BaseException, *, of: str | None = None) -> str:
         said = shown(error)
     storable = said.replace("\0", "�").encode("utf-8", "replace").decode()
     return storable[:LONGEST_TEXT]
+
+
+def note(error: BaseException, said: str) -> None:
+    """Say it beside the error, where the error takes notes."""
+    with suppress(Exception):  # an error that is a frozen dataclass takes no notes
+        error.add_note(said)
 
 
 def whole(run: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ledger.errors import InvalidArgument, LedgerError
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
-from ledger.records.execution import Execution, ExecutionStep
+from ledger.records.execution import Execution
+from ledger.records.execution_parts import ExecutionStep
 from ledger.records.payloads import checked
-from ledger.repositories.run_texts import message, status, whole
+from ledger.repositories.run_steps import Step, kept_of
+from ledger.repositories.run_texts import message, note, status, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,18 +29,6 @@ if TYPE_CHECKING:
     from ledger.records.audit import ExecutionRecord
 
 _logger: Final = logging.getLogger("ledger.audit")
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """A step of a run while it is taken; what is set of it is kept in the trace."""
-
-    tool: str | None = None
-    cost_cents: Amount | None = None
-    """What the step cost; accounted by nobody but the budget's methods."""
-    result: Any = None
-    """Anything that JSON holds."""
-    details: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +89,7 @@ class Running:
             taken = {"action": action, "timestamp": timestamp, "duration_ms": _since(began)}
             if error is not None:
                 taken["error"] = message(error)
-            kept, refused = _step(taken, step, error)
+            kept, refused = kept_of(taken, step, error)
             self._keep(kept, error or refused)
             if refused is not None and error is None:
                 raise refused
@@ -115,7 +105,7 @@ class Running:
         )
         if error is None:
             raise InvalidArgument(said)
-        _note(error, said)
+        note(error, said)
 
     @property
     def budget(self) -> ExecutionBudget:
@@ -169,7 +159,7 @@ class Running:
         with suppress(Exception):  # what a host's handlers and filters raise
             _logger.error("%s; it is: %s", said, whole(run))
         if error is not None:
-            _note(error, said)
+            note(error, said)
 
     def _ended(self, error: BaseException | None) -> dict[str, Any]:
         # What goes on after this, in threads and tasks that nobody waited for, is refused.
@@ -217,37 +207,6 @@ def say_without_prices(error: LedgerError, known: PriceList | None) -> None:
     """Say what tokens are priced by where the stored prices cannot be read."""
     by = "its rates alone" if known is None else "the prices that were read before"
     _logger.warning("a run's tokens are priced by %s: %s", by, error)
-
-
-def _step(
-    taken: Mapping[str, Any], step: Step, error: BaseException | None
-) -> tuple[ExecutionStep, Exception | None]:
-    """The step as the trace has it, and why something that was set of it is not kept.
-
-    The trace says so too, unless it has what was raised in the step, which must not be masked.
-    """
-    given = {field.name: getattr(step, field.name) for field in fields(step)}
-    try:
-        return ExecutionStep(**taken, **given), None
-    except Exception as refused:  # noqa: BLE001 - whatever a host's objects raise, too
-        said = message(refused)
-        if error is not None:
-            _note(error, f"not all that was set of step {taken['action']!r} is kept ({said})")
-        kept = {name: value for name, value in given.items() if _is_kept(name, value)}
-        return ExecutionStep(**{"error": said, **taken, **kept}), refused
-
-
-def _is_kept(name: str, value: object) -> bool:
-    try:
-        ExecutionStep(**{"action": "one", name: value})
-    except Exception:  # noqa: BLE001 - as above
-        return False
-    return True
-
-
-def _note(error: BaseException, said: str) -> None:
-    with suppress(Exception):  # an error that is a frozen dataclass takes no notes
-        error.add_note(said)
 
 
 def _since(began: float) -> int:

@@ -30,7 +30,8 @@ from ledger.errors import (
     SchemaNotReady,
     UnknownReference,
 )
-from ledger.records.execution import Execution, ExecutionCost, ExecutionTrace
+from ledger.records.execution import Execution
+from ledger.records.execution_parts import ExecutionCost, ExecutionTrace
 from tests.audits import (
     ALICE,
     BOB,

@@ -24,10 +24,11 @@ from ledger.errors import BudgetExceeded, InvalidArgument, InvalidRecord, Ledger
 from ledger.pricing.budget import ExecutionBudget
 from ledger.pricing.budget_rates import BudgetRates
 from ledger.pricing.price import PriceList
-from ledger.records.execution import Execution, ExecutionCost
+from ledger.records.execution import Execution
 from ledger.records.execution_costs import StepCost, ToolCost
+from ledger.records.execution_parts import ExecutionCost
 from ledger.records.prices import ModelPrice
-from ledger.repositories.running import Step
+from ledger.repositories.run_steps import Step
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 MILLION = 1_000_000
