@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ledger.ddl.facts import Fact, RoutineIs, TriggerIs
+from ledger.ddl import always_triggers
 from ledger.ddl.objects import Routine
-from ledger.ddl.routines import create_routine
 from ledger.ddl.search_path import FIXED
-from ledger.ddl.steps import Step
 
 if TYPE_CHECKING:
+    from ledger.ddl.facts import Fact
     from ledger.ddl.objects import AppendOnly
+    from ledger.ddl.steps import Step
 
 _REFUSE_CHANGE = Routine(
     name="refuse_change",
@@ -45,8 +45,6 @@ $function$""",
 """For tables that have a guard, who is asked about rows and not about none."""
 
 ROUTINES: Final = (_REFUSE_CHANGE, _REFUSE_NO_CHANGE)
-
-_ALWAYS = "A"
 
 
 def triggers(target: AppendOnly) -> dict[str, str]:
@@ -84,39 +82,14 @@ def _functions(target: AppendOnly) -> tuple[Routine, ...]:
 
 def create(target: AppendOnly) -> list[Step]:
     """Have every change of the table's rows refused."""
-    steps = [create_routine(function) for function in _functions(target)]
-    for name, statement in triggers(target).items():
-        steps += [
-            Step(sql=statement),
-            Step(sql=f"ALTER TABLE ledger.{target.name} ENABLE ALWAYS TRIGGER {name}"),
-        ]
-    return steps
+    return always_triggers.create(target.name, _functions(target), triggers(target))
 
 
 def drop(target: AppendOnly) -> list[Step]:
-    """Let the rows be changed again; the last table takes the functions along."""
-    return [
-        *(
-            Step(sql=f"DROP TRIGGER IF EXISTS {name} ON ledger.{target.name}")
-            for name in triggers(target)
-        ),
-        *(
-            Step(
-                sql=f"SELECT 'DROP FUNCTION ledger.{function.name}()' WHERE NOT EXISTS (SELECT FROM"
-                f" pg_trigger WHERE tgfoid = to_regprocedure('ledger.{function.name}()'))",
-                is_generator=True,
-            )
-            for function in _functions(target)
-        ),
-    ]
+    """Let the rows be changed again."""
+    return always_triggers.drop(target.name, _functions(target), triggers(target))
 
 
 def facts(target: AppendOnly) -> list[Fact]:
-    """Each trigger is there and fires always, and the functions refuse."""
-    return [
-        *(RoutineIs(accepted=(function,)) for function in _functions(target)),
-        *(
-            TriggerIs(table=target.name, name=name, statement=statement, enabled=_ALWAYS)
-            for name, statement in triggers(target).items()
-        ),
-    ]
+    """Every change is refused."""
+    return always_triggers.facts(target.name, _functions(target), triggers(target))

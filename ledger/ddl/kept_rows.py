@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ledger.ddl.facts import Fact, TriggerIs, routine_facts
+from ledger.ddl import always_triggers
 from ledger.ddl.objects import Routine
-from ledger.ddl.routines import make_routine
 from ledger.ddl.search_path import FIXED
-from ledger.ddl.steps import Step, literal
+from ledger.ddl.steps import literal
 
 if TYPE_CHECKING:
+    from ledger.ddl.facts import Fact
     from ledger.ddl.objects import KeptRows
+    from ledger.ddl.steps import Step
 
 KEEP: Final = Routine(
     name="keep_rows",
@@ -56,8 +57,6 @@ $function$""",
 )
 """It acts as the owner, from whom row level security hides no row."""
 
-_ALWAYS: Final = "A"
-
 
 def triggers(target: KeptRows) -> dict[str, str]:
     """The statements that make the triggers, by name.
@@ -79,36 +78,14 @@ def triggers(target: KeptRows) -> dict[str, str]:
 
 def create(target: KeptRows) -> list[Step]:
     """Have it refused that a row goes which others refer to."""
-    steps = make_routine(KEEP)
-    for name, statement in triggers(target).items():
-        steps += [
-            Step(sql=statement),
-            Step(sql=f"ALTER TABLE ledger.{target.name} ENABLE ALWAYS TRIGGER {name}"),
-        ]
-    return steps
+    return always_triggers.create(target.name, [KEEP], triggers(target))
 
 
 def drop(target: KeptRows) -> list[Step]:
-    """Leave it to the foreign keys; the last table takes the function along."""
-    return [
-        *(
-            Step(sql=f"DROP TRIGGER IF EXISTS {name} ON ledger.{target.name}")
-            for name in triggers(target)
-        ),
-        Step(
-            sql=f"SELECT 'DROP FUNCTION ledger.{KEEP.name}()' WHERE NOT EXISTS (SELECT FROM"
-            f" pg_trigger WHERE tgfoid = to_regprocedure('ledger.{KEEP.name}()'))",
-            is_generator=True,
-        ),
-    ]
+    """Leave it to the foreign keys."""
+    return always_triggers.drop(target.name, [KEEP], triggers(target))
 
 
 def facts(target: KeptRows) -> list[Fact]:
-    """Each trigger is there and fires always, and the function refuses."""
-    return [
-        *routine_facts(KEEP),
-        *(
-            TriggerIs(table=target.name, name=name, statement=statement, enabled=_ALWAYS)
-            for name, statement in triggers(target).items()
-        ),
-    ]
+    """It is refused."""
+    return always_triggers.facts(target.name, [KEEP], triggers(target))
