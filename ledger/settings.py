@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +25,15 @@ class Percentiles(StrEnum):
 
     UDDSKETCH = "uddsketch"
     HISTOGRAM = "histogram"
+
+
+MOST_TOLERANCE: Final = timedelta(days=1)
+"""How far ahead of the database's clock records may be at most."""
+
+
+def _seconds(value: object) -> object:
+    """A number alone is of seconds; pydantic reads 00:05:00 and 5 minutes by itself."""
+    return timedelta(seconds=int(value)) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _unless_auto(value: object) -> object:
@@ -58,7 +67,8 @@ class Settings(BaseSettings):
     ] = None
     future_tolerance: Annotated[
         timedelta,
-        Field(validation_alias="LEDGER_FUTURE_TOLERANCE", ge=timedelta(0), le=timedelta(days=1)),
+        BeforeValidator(_seconds),
+        Field(validation_alias="LEDGER_FUTURE_TOLERANCE", ge=timedelta(0), le=MOST_TOLERANCE),
     ] = timedelta(minutes=5)
 
     credit_value_usd: Annotated[

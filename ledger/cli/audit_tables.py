@@ -71,7 +71,7 @@ def runs_table(runs: Iterable[ExecutionRecord]) -> Table:
 
 def _shortened(message: str) -> str:
     """What fits a cell, on one line; ``--json`` has all of it."""
-    line = printable(" ".join(message[: 4 * _LONGEST_MESSAGE].split()))
+    line = printable(" ".join(message.split()))
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
 
 

@@ -33,8 +33,9 @@ def drop(table: str, functions: Sequence[Routine], triggers: Mapping[str, str]) 
         *(Step(sql=f"DROP TRIGGER IF EXISTS {name} ON ledger.{table}") for name in triggers),
         *(
             Step(
-                sql=f"SELECT 'DROP FUNCTION ledger.{function.name}()' WHERE NOT EXISTS (SELECT FROM"
-                f" pg_trigger WHERE tgfoid = to_regprocedure('ledger.{function.name}()'))",
+                sql=f"SELECT 'DROP FUNCTION IF EXISTS ledger.{function.name}()' WHERE NOT EXISTS"
+                f" (SELECT FROM pg_trigger"
+                f" WHERE tgfoid = to_regprocedure('ledger.{function.name}()'))",
                 is_generator=True,
             )
             for function in functions

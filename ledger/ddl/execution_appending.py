@@ -40,6 +40,12 @@ SENT: Final = (
 )
 """What is sent of a run; the rest is worked out when it is appended."""
 
+MOST_HOURS_AHEAD: Final = 24
+"""That a run may end after it is recorded, as clocks differ. Nobody can remove a row, and one of
+the year 10000 would lead every list, and be read by none."""
+_LAST_MOMENT: Final = "9999-01-01 00:00:00+00"
+"""What Python's datetime holds, in every time zone."""
+
 _columns: Final = ", ".join(SENT)
 _digests: Final = digests_of("(run)").replace("(run).salt", "salt")
 
@@ -126,19 +132,25 @@ BEGIN
   IF NOT EXISTS (SELECT FROM inserted) THEN
     RETURN NULL;
   END IF;
-  SELECT run_id, project_id, sequence INTO stray
+  SELECT run_id, project_id, sequence, created_at, is_timely INTO stray
   FROM (
-    SELECT added.run_id, added.project_id, added.sequence, added.previous_hash,
+    SELECT added.run_id, added.project_id, added.sequence, added.previous_hash, added.created_at,
+      added.created_at <= added.recorded_at + INTERVAL '{MOST_HOURS_AHEAD} hours'
+        AND added.recorded_at < '{_LAST_MOMENT}' AS is_timely,
       added.salt IS NOT NULL AND added.hash = {hash_of("added")} AS is_hashed,
       coalesce(lag(added.sequence) OVER chain, head.sequence) AS sequence_before,
       coalesce(lag(added.hash) OVER chain, head.hash) AS hash_before
     FROM inserted added LEFT JOIN ledger.{HEADS} head ON head.project_id = added.project_id
     WINDOW chain AS (PARTITION BY added.project_id ORDER BY added.sequence)
   ) AS added
-  WHERE (sequence = sequence_before + 1 AND previous_hash = hash_before AND is_hashed)
-    IS NOT TRUE
+  WHERE (sequence = sequence_before + 1 AND previous_hash = hash_before AND is_hashed
+    AND is_timely) IS NOT TRUE
   LIMIT 1;
-  IF FOUND THEN
+  IF NOT stray.is_timely THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG005', MESSAGE = format(
+      'run %L ends at %s, more than {MOST_HOURS_AHEAD} hours after it is recorded; see what clock'
+      ' that is by', stray.run_id, stray.created_at);
+  ELSIF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
       'INSERT of run %L into ledger.{LEDGER} is refused: sequence %s does not follow the head of'
       ' the chain of project %s; rows are appended by ledger.{APPEND.name}()',

@@ -82,11 +82,19 @@ def current(url: str) -> str | None:
     """The revision that the database is at, None before the first."""
     engine = create_engine(database_url(url), poolclass=NullPool)
     with translated_errors(), engine.connect() as connection:
-        return revision_of(connection)
+        return _revision(connection)
 
 
-def revision_of(connection: Connection) -> str | None:
-    """The same, asked on a connection."""
+def require_head(connection: Connection) -> None:
+    """Raise SchemaNotReady where the database is at another revision than the newest."""
+    if (found := _revision(connection)) != (needed := head()):
+        raise SchemaNotReady(
+            f"the database is at revision {found or 'none'}, this package needs {needed};"
+            " run `ledger db upgrade`"
+        )
+
+
+def _revision(connection: Connection) -> str | None:
     with trusted(connection):
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
@@ -104,13 +112,9 @@ def check(url: str) -> list[Difference]:
 
     Raises SchemaNotReady where it is not at the newest revision.
     """
-    if (found := current(url)) != head():
-        raise SchemaNotReady(
-            f"the database is at revision {found or 'none'}, this package needs {head()};"
-            " run `ledger db upgrade`"
-        )
     engine = create_engine(database_url(url), poolclass=NullPool)
     with translated_errors(), engine.connect() as connection:
+        require_head(connection)
         return differences(connection)
 
 

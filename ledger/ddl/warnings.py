@@ -31,7 +31,8 @@ _OPEN_TO_ALL = text(
 
 
 _EVENT_TRIGGERS = text(
-    "SELECT evtname FROM pg_event_trigger t WHERE evtenabled <> 'D' AND NOT EXISTS ("
+    "SELECT evtname FROM pg_event_trigger t WHERE evtenabled <> 'D'"
+    " AND evtevent LIKE 'ddl_command_%' AND NOT EXISTS ("
     "SELECT FROM pg_depend WHERE classid = 'pg_event_trigger'::regclass AND objid = t.oid"
     " AND deptype = 'e') ORDER BY 1"
 )

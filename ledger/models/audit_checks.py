@@ -18,12 +18,6 @@ ERASED_FORM: Final = (
 )
 """What holds in a row whose payloads are erased, beside its having no salt."""
 
-MOST_HOURS_AHEAD: Final = 24
-"""That a run may end after it is recorded, as clocks differ; what is recorded through the package
-may be less ahead. A row that nobody can remove must not lead all lists for ever."""
-LAST_MOMENT: Final = "9999-01-01 00:00:00+00"
-"""What Python's datetime holds, in every time zone."""
-
 HASH_BYTES: Final = 32
 PAYLOADS: Final = (
     "intent",
@@ -40,11 +34,6 @@ def execution_checks() -> tuple[CheckConstraint, ...]:
     """The rules, for the one table that they are made for."""
     return (
         CheckConstraint("ledger.uuid_time(id) = created_at", name="id_time"),
-        CheckConstraint(
-            f"created_at <= recorded_at + INTERVAL '{MOST_HOURS_AHEAD} hours'"
-            f" AND recorded_at < '{LAST_MOMENT}'",
-            name="times",
-        ),
         CheckConstraint("run_id <> '' AND agent_id <> '' AND intent <> ''", name="names"),
         CheckConstraint("parent_run_id <> '' AND parent_run_id <> run_id", name="parent"),
         CheckConstraint("status IN ('completed', 'failed', 'aborted')", name="status"),

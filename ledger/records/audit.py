@@ -89,11 +89,12 @@ class ExecutionRecord(Record):
         Numbers in payloads stay numbers; one that has more digits than a float is text.
         """
         trace = self.trace.to_json()
+        steps = [_step(step) for step in trace.pop("steps")]
         made = {
             "input": as_floats(self.input),
             "output": as_floats(self.output),
             "cost": plain(self.cost.to_json()),
-            "trace": plain(trace) | {"steps": [_step(step) for step in trace["steps"]]},
+            "trace": {**plain(trace), "steps": steps},
             "hash": self.hash.hex(),
         }
         rest = (field.name for field in fields(self) if field.name not in made)
@@ -101,8 +102,10 @@ class ExecutionRecord(Record):
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:
-    payloads = {name: as_floats(step[name]) for name in ("result", "details") if name in step}
-    return {**plain(step), **payloads}
+    return {
+        name: as_floats(value) if name in {"result", "details"} else plain(value)
+        for name, value in step.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def _cents(cents: Decimal) -> Decimal:
         raise PydanticCustomError("digits", rule) from None
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=GREATEST_COUNT)]
+WholeNumber = Annotated[int, BeforeValidator(_number), Field(ge=0, le=GREATEST_COUNT)]
 Cents = Annotated[Decimal, BeforeValidator(_number), Field(ge=0), AfterValidator(_cents)]
 """US cents, exact: rounded half-even to 12 decimals, of at most 12 digits before them."""
 
@@ -142,7 +142,7 @@ class ExecutionStep(_Part):
     action: Name
     timestamp: Annotated[AwareDatetime, AfterValidator(_within_years)] | None = None
     """When it began."""
-    duration_ms: Count | None = None
+    duration_ms: WholeNumber | None = None
     tool: Name | None = None
     cost_cents: Cents | None = None
     result: Result = None
@@ -161,10 +161,10 @@ class ExecutionStep(_Part):
 class ExecutionTrace(_Part):
     """What a run did and how long it took, in whole milliseconds."""
 
-    duration_ms: Count
+    duration_ms: WholeNumber
     steps: tuple[ExecutionStep, ...] = ()
-    tool_calls: Count | None = None
-    api_calls: Count | None = None
+    tool_calls: WholeNumber | None = None
+    api_calls: WholeNumber | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same in JSON's types."""

@@ -62,16 +62,12 @@ def as_floats(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     A Decimal is a float where that is the same number, 0.7 say; one of more digits than a float
     has is text, as it would be another number.
     """
-    match value:
-        case Mapping():
-            return {name: as_floats(each) for name, each in value.items()}
-        case list() | tuple():
-            return [as_floats(each) for each in value]
-        case Decimal():
-            number = float(value)
-            return number if Decimal(repr(number)) == value else format(value, "f")
-        case _:
-            return value
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if Decimal(repr(number)) == value else format(value, "f")
+    if isinstance(value, dict):
+        return {name: as_floats(each) for name, each in value.items()}
+    return [as_floats(each) for each in value] if isinstance(value, list) else value
 
 
 class _Unfit(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ledger.ddl.migrate import require_head
 from ledger.errors import SchemaNotReady
 from ledger.maintenance.audit.checkpoints import checkpoint, inclusion_proof
 from ledger.maintenance.audit.guards import guards
@@ -49,8 +50,8 @@ class AuditVerifying:
         so far. Those appended meanwhile are left for the next time. Raises PermissionMissing
         for a role that does not see every run of the project, UnknownReference for a project that
         the ledger does not know, InvalidSignature for a checkpoint that was altered after it was
-        signed, which needs the extra `signing` to tell, InvalidArgument, SchemaNotReady,
-        DatabaseUnavailable.
+        signed, SigningUnavailable where that cannot be told without the extra `signing`,
+        InvalidArgument, SchemaNotReady, DatabaseUnavailable.
         """
         with self._long_read() as connection:
             return verify(connection, project_id, checkpoint, on_progress)
@@ -71,6 +72,8 @@ class AuditVerifying:
         """
         found: tuple[Verification, ...] = ()
         unreadable: SchemaNotReady | None = None
+        with self._long_read() as connection:
+            require_head(connection)
         try:
             with self._long_read() as connection:
                 found = verify_chains(connection, checkpoint, on_progress)
@@ -102,8 +105,8 @@ class AuditVerifying:
 
         Raises UnknownReference for a run that is not recorded, or hidden from the role,
         PermissionMissing where others of its project are, InvalidArgument for one that is not
-        under the checkpoint, and InvalidSignature for a checkpoint that was altered after it was
-        signed, which needs the extra `signing` to tell.
+        under the checkpoint, InvalidSignature for a checkpoint that was altered after it was
+        signed, and SigningUnavailable where that cannot be told without the extra `signing`.
         """
         with self._long_read() as connection:
             return inclusion_proof(connection, run_id, checkpoint)
@@ -143,6 +146,8 @@ class AsyncAuditVerifying:
         """
         found: tuple[Verification, ...] = ()
         unreadable: SchemaNotReady | None = None
+        async with self._long_read() as connection:
+            await connection.run_sync(require_head)
         try:
             async with self._long_read() as connection:
                 found = await connection.run_sync(verify_chains, checkpoint, on_progress)

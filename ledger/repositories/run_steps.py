@@ -33,7 +33,7 @@ def kept_of(
 
     The trace says so too, unless it has what was raised in the step, which must not be masked.
     """
-    given = {field.name: getattr(step, field.name) for field in fields(step)}
+    given = {field.name: getattr(step, field.name, None) for field in fields(step)}
     try:
         return ExecutionStep(**taken, **given), None
     except Exception as refused:  # noqa: BLE001 - whatever a host's objects raise, too

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from ledger.errors import InvalidSettings
 from ledger.records.usage import Charging
-from ledger.settings import Settings
+from ledger.settings import MOST_TOLERANCE, Settings
 
 FUTURE_TOLERANCE: Final[timedelta] = Settings.model_fields["future_tolerance"].default
 CHARGING: Final = Charging()
@@ -19,6 +20,14 @@ class Terms:
 
     future_tolerance: timedelta = FUTURE_TOLERANCE
     charging: Charging = CHARGING
+
+    def __post_init__(self) -> None:
+        """Raise InvalidSettings for a tolerance that no clock needs."""
+        if not timedelta(0) <= self.future_tolerance <= MOST_TOLERANCE:
+            raise InvalidSettings(
+                f"future_tolerance {self.future_tolerance} is not from 0 to {MOST_TOLERANCE}; what"
+                " is further ahead is by a wrong clock"
+            )
 
 
 STANDARD_TERMS: Final = Terms()

@@ -692,7 +692,7 @@ def test_a_run_of_times_to_come_cannot_be_put_before_all_others_by_sql(
     appended = f"SELECT ledger.append_executions(ARRAY['{PROJECT}']::uuid[], '{run}')"
     with audited(database_url, execution("first")) as ledger, roles_of(database_url) as roles:
         with roles.granted(kind).connect() as connection:
-            assert sqlstate(connection, appended) == "23514"
+            assert sqlstate(connection, appended) == "LG005"
         (first,) = ledger.audit.executions_by_project(PROJECT).executions
     assert first.run_id == "first"
 

@@ -712,6 +712,15 @@ def test_a_step_of_which_something_cannot_be_kept_is_in_the_trace_and_says_so(
     assert step.error.startswith("InvalidRecord: ")
 
 
+def test_a_step_that_is_refused_after_its_run_says_why_it_is(ledger: Ledger) -> None:
+    with ledger.audit.execution(**ASKED) as run:
+        step = run.step("search")
+        step.__enter__().cost_cents = -1
+    with pytest.raises(InvalidRecord, match="cost_cents -1") as raised:
+        step.__exit__(None, None, None)
+    assert "ended after its run" in raised.value.__notes__[0]
+
+
 def test_a_tool_that_is_none_is_refused_before_the_step_is_taken(ledger: Ledger) -> None:
     taken = []
     with ledger.audit.execution(**ASKED) as run:

@@ -740,6 +740,19 @@ def test_a_parent_that_was_removed_is_missed(database_url: str, parent: str) -> 
     assert fault(found).run_id == (None if parent == "projects" else "first")
 
 
+@pytest.mark.parametrize("parent", ["projects", "users"])
+def test_a_parent_that_an_heir_stands_in_for_is_missed(database_url: str, parent: str) -> None:
+    with audited(database_url, execution("first")) as ledger:
+        sql(
+            database_url,
+            f"""CREATE TABLE public.heir () INHERITS (ledger.{parent});
+            INSERT INTO public.heir SELECT * FROM ONLY ledger.{parent};
+            ALTER TABLE ledger.{parent} DISABLE TRIGGER ALL;
+            DELETE FROM ONLY ledger.{parent}""",
+        )
+        assert f"is gone from ledger.{parent}" in fault(ledger.audit.verify(PROJECT)).detail
+
+
 def test_a_project_of_which_no_row_and_no_head_is_left_is_missed(database_url: str) -> None:
     with audited(database_url, execution("first")) as ledger, superuser(database_url) as connection:
         connection.execute(

@@ -7,13 +7,14 @@ from sqlalchemy import make_url
 
 from ledger import Ledger
 from ledger.ddl import migrate
-from ledger.errors import SchemaNotReady
+from ledger.engine import engine
+from ledger.errors import InvalidArgument, SchemaNotReady
 from tests.audits import ALICE, PROJECT, SCOPES, TABLES, audited, execution
 from tests.databases import Target
 from tests.integration.test_check import Drift, drift, errors, expect
 from tests.ledgers import ledger_at
 from tests.roles import roles_of
-from tests.writers import Kind, sql
+from tests.writers import Kind, sql, stop_jobs
 
 LEDGER = "ledger.execution_ledger"
 ROGUE = (
@@ -333,18 +334,59 @@ def test_where_something_was_taken_away_verification_says_what(
 
     assert not found.is_intact
     assert found.projects == ()
-    assert found.unguarded[0] == (
-        "execution_ledger: no chain can be verified, as what it is read from is gone"
-    )
+    assert found.unguarded[0].startswith("execution_ledger: no chain can be verified: ")
+    assert "does not exist" in found.unguarded[0]
     assert said in "\n".join(found.unguarded)
 
 
+@pytest.mark.parametrize("revision", ["0029", "0031", "0034"])
 def test_a_ledger_of_another_version_is_not_taken_for_one_that_was_tampered_with(
+    database_url: str, revision: str
+) -> None:
+    migrate.downgrade(database_url, revision)
+    with (
+        Ledger.connect(database_url) as ledger,
+        pytest.raises(SchemaNotReady, match=f"at revision {revision}, .* `ledger db upgrade`"),
+    ):
+        ledger.audit.verify_all()
+
+
+@pytest.mark.parametrize("revision", ["0029", "head"])
+def test_a_replica_that_cannot_be_read_is_no_fault_of_an_intact_ledger(
+    database_url: str, empty_database_url: str, target: Target, revision: str
+) -> None:
+    migrate.upgrade(
+        empty_database_url, revision, storage=target.storage, percentiles=target.percentiles
+    )
+    stop_jobs(empty_database_url)
+    if revision == "head":
+        sql(empty_database_url, "DROP TABLE ledger.execution_erasures CASCADE")
+    with (
+        Ledger.connect(database_url, read_url=empty_database_url) as ledger,
+        pytest.raises(SchemaNotReady),
+    ):
+        ledger.audit.verify_all()
+
+
+def test_a_host_may_have_columns_and_indexes_of_its_own_on_parents(database_url: str) -> None:
+    sql(database_url, "ALTER TABLE ledger.users ADD COLUMN note text")
+    sql(database_url, "CREATE INDEX mine ON ledger.projects (name)")
+    assert unguarded(database_url) == ""
+    assert len(errors(database_url)) == 2
+    sql(database_url, "ALTER TABLE ledger.users ALTER COLUMN id DROP DEFAULT")
+    assert "users: table users: column id is" in unguarded(database_url)
+
+
+def test_what_compares_is_not_bound_to_a_connection_that_commits_each_statement(
     database_url: str,
 ) -> None:
-    migrate.downgrade(database_url, "0029")
-    with Ledger.connect(database_url) as ledger, pytest.raises(SchemaNotReady):
-        ledger.audit.verify_all()
+    own = engine(database_url)
+    with (
+        own.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        pytest.raises(InvalidArgument, match="commits each statement"),
+    ):
+        Ledger.bound(connection).audit.verify_all()
+    own.dispose()
 
 
 @pytest.mark.parametrize("done", UNDONE.values(), ids=UNDONE)

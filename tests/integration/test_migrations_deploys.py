@@ -13,9 +13,11 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
 from ledger import Ledger
 from ledger.ddl import environment, migrate
+from ledger.ddl.deploys import is_in_the_way
 from tests.alembics import CHECKOUT, config
 from tests.alembics import environment as deploy_environment
 from tests.audits import ALICE, PROJECT, audited, execution
@@ -255,6 +257,29 @@ def test_a_deploy_behind_a_reader_stops_other_readers_no_longer_than_its_timeout
     assert slowest < 1.5
     assert migrate.current(database_url) == "0005"
     assert sql(database_url, "SELECT count(*) FROM ledger.llm_requests") == [(REQUESTS,)]
+
+
+@pytest.mark.parametrize("revision", ["0032", "0033", "0034"])
+def test_a_downgrade_of_what_keeps_rows_can_be_done_again(
+    database_url: str, target: Target, revision: str
+) -> None:
+    """As where it was killed after what it takes away was gone, and before that was written."""
+    migrate.downgrade(database_url, revision)
+    for table in ("projects", "providers", "users"):
+        for trigger in ("keeps_rows", "refuses_truncate"):
+            sql(database_url, f"DROP TRIGGER IF EXISTS {table}_{trigger} ON ledger.{table}")
+    sql(database_url, "DROP FUNCTION IF EXISTS ledger.keep_rows()")
+    migrate.downgrade(database_url, "0031")
+    upgrade(database_url, target)
+    assert errors(database_url) == []
+
+
+def test_who_is_a_deadlocks_victim_tries_again() -> None:
+    told = (
+        DBAPIError("", {}, type("Told", (Exception,), {"sqlstate": code})())
+        for code in ("40P01", "55P03", "42P01", None)
+    )
+    assert [is_in_the_way(each) for each in told] == [True, True, False, False]
 
 
 def test_an_upgrade_beside_those_who_append_runs_is_in_nobodys_way(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -22,6 +22,11 @@ from tests.builders import USER
 )
 def test_a_moment_is_shown_no_finer_than_it_is(iso: str, shown: str) -> None:
     assert figures.moment(datetime.fromisoformat(iso).replace(tzinfo=UTC)) == shown
+
+
+def test_a_moment_is_shown_in_utc_whatever_zone_it_is_told_in() -> None:
+    kolkata = timezone(timedelta(hours=5, minutes=30))
+    assert figures.moment(datetime(2026, 11, 20, 17, 30, tzinfo=kolkata)) == "2026-11-20 12:00"
 
 
 def test_figures_have_separators_and_units_of_a_person() -> None:

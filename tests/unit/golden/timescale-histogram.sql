@@ -550,7 +550,7 @@ DROP TRIGGER IF EXISTS tiers_keeps_rows ON ledger.tiers;
 DROP TRIGGER IF EXISTS tiers_refuses_change ON ledger.tiers;
 DROP TRIGGER IF EXISTS tiers_refuses_truncate ON ledger.tiers;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 
 -- create AppendOnly model_prices
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -572,7 +572,7 @@ DROP TRIGGER IF EXISTS model_prices_keeps_rows ON ledger.model_prices;
 DROP TRIGGER IF EXISTS model_prices_refuses_change ON ledger.model_prices;
 DROP TRIGGER IF EXISTS model_prices_refuses_truncate ON ledger.model_prices;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 
 -- create AppendOnly token_usage_ledger
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -594,7 +594,7 @@ DROP TRIGGER IF EXISTS token_usage_ledger_keeps_rows ON ledger.token_usage_ledge
 DROP TRIGGER IF EXISTS token_usage_ledger_refuses_change ON ledger.token_usage_ledger;
 DROP TRIGGER IF EXISTS token_usage_ledger_refuses_truncate ON ledger.token_usage_ledger;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 
 -- create RowPolicy token_usage_ledger
 ALTER TABLE ledger.token_usage_ledger ENABLE ROW LEVEL SECURITY;
@@ -877,19 +877,25 @@ BEGIN
   IF NOT EXISTS (SELECT FROM inserted) THEN
     RETURN NULL;
   END IF;
-  SELECT run_id, project_id, sequence INTO stray
+  SELECT run_id, project_id, sequence, created_at, is_timely INTO stray
   FROM (
-    SELECT added.run_id, added.project_id, added.sequence, added.previous_hash,
+    SELECT added.run_id, added.project_id, added.sequence, added.previous_hash, added.created_at,
+      added.created_at <= added.recorded_at + INTERVAL '24 hours'
+        AND added.recorded_at < '9999-01-01 00:00:00+00' AS is_timely,
       added.salt IS NOT NULL AND added.hash = sha256(added.previous_hash || sha256(ledger.execution_encoding(added.project_id, added.sequence, added.id, added.user_id, added.created_at, added.recorded_at, added.duration_ms, added.run_id, added.parent_run_id, added.agent_id, added.status, added.total_cost_cents, added.payload_digests))) AS is_hashed,
       coalesce(lag(added.sequence) OVER chain, head.sequence) AS sequence_before,
       coalesce(lag(added.hash) OVER chain, head.hash) AS hash_before
     FROM inserted added LEFT JOIN ledger.execution_heads head ON head.project_id = added.project_id
     WINDOW chain AS (PARTITION BY added.project_id ORDER BY added.sequence)
   ) AS added
-  WHERE (sequence = sequence_before + 1 AND previous_hash = hash_before AND is_hashed)
-    IS NOT TRUE
+  WHERE (sequence = sequence_before + 1 AND previous_hash = hash_before AND is_hashed
+    AND is_timely) IS NOT TRUE
   LIMIT 1;
-  IF FOUND THEN
+  IF NOT stray.is_timely THEN
+    RAISE EXCEPTION USING ERRCODE = 'LG005', MESSAGE = format(
+      'run %L ends at %s, more than 24 hours after it is recorded; see what clock'
+      ' that is by', stray.run_id, stray.created_at);
+  ELSIF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'LG006', MESSAGE = format(
       'INSERT of run %L into ledger.execution_ledger is refused: sequence %s does not follow the head of'
       ' the chain of project %s; rows are appended by ledger.append_executions()',
@@ -1093,9 +1099,9 @@ DROP TRIGGER IF EXISTS execution_ledger_refuses_truncate ON ledger.execution_led
 DROP TRIGGER IF EXISTS execution_ledger_guards_rows ON ledger.execution_ledger;
 DROP TRIGGER IF EXISTS execution_ledger_refuses_no_change ON ledger.execution_ledger;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
 
 -- create AppendOnly execution_heads
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -1132,9 +1138,9 @@ DROP TRIGGER IF EXISTS execution_heads_refuses_truncate ON ledger.execution_head
 DROP TRIGGER IF EXISTS execution_heads_guards_rows ON ledger.execution_heads;
 DROP TRIGGER IF EXISTS execution_heads_refuses_no_change ON ledger.execution_heads;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_no_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_no_change()'));
 
 -- create AppendOnly execution_erasures
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -1156,7 +1162,7 @@ DROP TRIGGER IF EXISTS execution_erasures_keeps_rows ON ledger.execution_erasure
 DROP TRIGGER IF EXISTS execution_erasures_refuses_change ON ledger.execution_erasures;
 DROP TRIGGER IF EXISTS execution_erasures_refuses_truncate ON ledger.execution_erasures;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.refuse_change()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.refuse_change()'));
 
 -- create RowPolicy execution_ledger
 ALTER TABLE ledger.execution_ledger ENABLE ROW LEVEL SECURITY;
@@ -1301,7 +1307,7 @@ ALTER TABLE ledger.projects ENABLE ALWAYS TRIGGER projects_refuses_truncate;
 DROP TRIGGER IF EXISTS projects_keeps_rows ON ledger.projects;
 DROP TRIGGER IF EXISTS projects_refuses_truncate ON ledger.projects;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
 
 -- create KeptRows providers
 CREATE OR REPLACE FUNCTION ledger.keep_rows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -1347,7 +1353,7 @@ ALTER TABLE ledger.providers ENABLE ALWAYS TRIGGER providers_refuses_truncate;
 DROP TRIGGER IF EXISTS providers_keeps_rows ON ledger.providers;
 DROP TRIGGER IF EXISTS providers_refuses_truncate ON ledger.providers;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
 
 -- create KeptRows users
 CREATE OR REPLACE FUNCTION ledger.keep_rows() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -1393,7 +1399,7 @@ ALTER TABLE ledger.users ENABLE ALWAYS TRIGGER users_refuses_truncate;
 DROP TRIGGER IF EXISTS users_keeps_rows ON ledger.users;
 DROP TRIGGER IF EXISTS users_refuses_truncate ON ledger.users;
 -- (its rows are run)
-SELECT 'DROP FUNCTION ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
+SELECT 'DROP FUNCTION IF EXISTS ledger.keep_rows()' WHERE NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('ledger.keep_rows()'));
 
 -- create ConcurrentIndex idx_token_usage_analytics
 -- (outside a transaction, its rows are run, patiently)

@@ -1,0 +1,24 @@
+"""Users that append-only rows refer to stay, also where no foreign key is enforced.
+
+One table a revision, so that no more than one is locked at a time.
+"""
+
+from alembic import op
+
+revision = "0034"
+down_revision = "0033"
+branch_labels = None
+depends_on = None
+
+REFERRED_TO_BY = (
+    ("token_usage_ledger", "user_id"),
+    ("execution_ledger", "user_id"),
+)
+
+
+def upgrade() -> None:
+    op.keep_rows("users", referred_to_by=REFERRED_TO_BY)
+
+
+def downgrade() -> None:
+    op.release_rows("users", referred_to_by=REFERRED_TO_BY)
