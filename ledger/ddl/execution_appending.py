@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from ledger.ddl.execution_hashing import (
@@ -17,6 +18,7 @@ from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.search_path import FIXED
 from ledger.models.audit import Execution, ExecutionErasure, ExecutionHead
 from ledger.models.audit_checks import HASH_BYTES
+from ledger.settings import MOST_TOLERANCE
 
 LEDGER: Final = Execution.__tablename__
 HEADS: Final = ExecutionHead.__tablename__
@@ -40,7 +42,7 @@ SENT: Final = (
 )
 """What is sent of a run; the rest is worked out when it is appended."""
 
-MOST_HOURS_AHEAD: Final = 24
+MOST_HOURS_AHEAD: Final = MOST_TOLERANCE // timedelta(hours=1)
 """That a run may end after it is recorded, as clocks differ. Nobody can remove a row, and one of
 the year 10000 would lead every list, and be read by none."""
 _LAST_MOMENT: Final = "9999-01-01 00:00:00+00"

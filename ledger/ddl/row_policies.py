@@ -19,7 +19,7 @@ from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.steps import AS_IT_IS, Step, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
@@ -103,8 +103,9 @@ class _PoliciesAre:
     rule: Rule
 
     def problems(self, connection: Connection) -> Iterator[str]:
-        grants: dict[str, str] = {}
-        for statement in self._wanted(connection, grants):
+        granted = connection.execute(_GRANTED, {"knows_projects": _knows_projects(self.rule)}).all()
+        grants = {_name(role, kind): f"{role} --as {kind}" for role, _, kind in granted}
+        for statement in self._wanted(granted):
             connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
         wanted, found = (
             {
@@ -122,18 +123,13 @@ class _PoliciesAre:
             elif wanted[name] != found[name]:
                 yield f"policy {name} on {self.table} was changed"
 
-    def _wanted(self, connection: Connection, grants: dict[str, str]) -> Iterator[str]:
-        """What makes a table beside it that has the policies that this one should have.
-
-        In ``grants`` is said what makes each of them that is of a role.
-        """
+    def _wanted(self, granted: Iterable[Iterable[str]]) -> Iterator[str]:
+        """What makes a table beside it that has the policies that this one should have."""
         beside = f"pg_temp.{self.table}"
         yield f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
         yield _of_everybody(beside, self.rule)
-        asked = {"knows_projects": _knows_projects(self.rule)}
-        for role, quoted, kind in connection.execute(_GRANTED, asked).all():
+        for role, quoted, kind in granted:
             if (policy := self.rule.by_kind.get(kind)) is not None:
-                grants[_name(role, kind)] = f"{role} --as {kind}"
                 yield _of_role(beside, role, quoted, kind, policy)
 
 
