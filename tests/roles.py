@@ -90,6 +90,11 @@ class Roles:
         with self._administration() as connection:
             access.revoke(connection, name)
 
+    def renew(self) -> None:
+        """As at the end of an upgrade."""
+        with self._administration() as connection:
+            access.renew(connection)
+
     def scopes(self) -> list[tuple[str, str, UUID | None, UUID | None]]:
         with self._administration() as connection:
             return access.scopes(connection)

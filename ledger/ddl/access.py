@@ -131,12 +131,10 @@ def grant(
         if (found := recorded(connection)) is None:
             raise SchemaNotReady
         _wait_for_others(connection)
+        _show_rows(connection, role, quoted, kind, is_of_projects=bool(projects))
         privileges = _privileges(kind, *found, is_of_projects=bool(projects))
         for privilege in ["USAGE ON SCHEMA ledger", *privileges]:
             _execute_ddl(connection, f"GRANT {privilege} TO {quoted}")
-        for target in _WITH_POLICIES:
-            if not projects or row_policies.knows_projects(target):
-                row_policies.grant(connection, target, role, quoted, kind)
         rows = [
             {"role": role, "kind": kind, "user_id": user, "project_id": project}
             for user in users or (None,)
@@ -152,9 +150,28 @@ def renew(connection: Connection) -> None:
         users, projects = granted.setdefault((role, kind, project is not None), ([], []))
         users.extend(filter(None, [user]))
         projects.extend(filter(None, [project]))
+    with trusted(connection):
+        quoted = {role: _quoted(connection, role) for role, _, _ in granted}
+        _wait_for_others(connection)
+        for role, kind, is_of_projects in granted:
+            if (name := quoted[role]) is not None:
+                _show_rows(connection, role, name, kind, is_of_projects=is_of_projects)
     for (role, kind, _), (users, projects) in granted.items():
-        if _quoted(connection, role) is not None:
+        if quoted[role] is not None:
             grant(connection, role, kind, users, projects=projects)
+
+
+def _show_rows(
+    connection: Connection, role: str, quoted: str, kind: str, *, is_of_projects: bool
+) -> None:
+    """Make the role's policies, before anything is granted in the transaction.
+
+    A policy locks its table. A vacuum that has the table waits for the rows of pg_class that a
+    GRANT has changed, and the two would deadlock.
+    """
+    for target in _WITH_POLICIES:
+        if not is_of_projects or row_policies.knows_projects(target):
+            row_policies.grant(connection, target, role, quoted, kind)
 
 
 def revoke(connection: Connection, role: str) -> None:

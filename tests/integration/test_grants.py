@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from ledger.ddl.migrate import check
 from ledger.errors import ConflictingRecord, InvalidArgument, PermissionMissing
@@ -20,6 +21,7 @@ from ledger.window import Window
 from tests.books import USER, Books, call, calls, opened
 from tests.databases import Databases, Target
 from tests.roles import Role, Roles, roles_of
+from tests.servers import libpq
 
 DENIED = psycopg.errors.InsufficientPrivilege
 
@@ -140,6 +142,43 @@ def test_many_grants_at_once_all_succeed(roles: Roles) -> None:
             done.result()
 
     assert len(roles.scopes()) == len(made)
+
+
+def grant_an_auditor(roles: Roles) -> Callable[[], None]:
+    role = roles.create()
+    return lambda: roles.grant(role.name, "auditor")
+
+
+def renew_after_an_upgrade(roles: Roles) -> Callable[[], None]:
+    """Of two roles, as the first one's privileges are no reason to lose the second one's policy."""
+    roles.granted("reader", [USER])
+    role = roles.granted("auditor")
+    policies = roles.own(
+        "SELECT polname FROM pg_policy WHERE polrelid = 'ledger.execution_ledger'::regclass"
+        f" AND polroles = ARRAY['{role.name}'::regrole::oid]"
+    )
+    for (policy,) in policies:
+        roles.own(f"DROP POLICY {policy} ON ledger.execution_ledger")
+    return roles.renew
+
+
+@pytest.mark.parametrize("begin", [grant_an_auditor, renew_after_an_upgrade])
+def test_a_grant_and_a_vacuum_do_not_stand_in_each_others_way(
+    roles: Roles, begin: Callable[[Roles], Callable[[], None]]
+) -> None:
+    grant = begin(roles)
+    with psycopg.connect(libpq(make_url(roles.url))) as vacuum, ThreadPoolExecutor(1) as threads:
+        vacuum.execute("LOCK TABLE ledger.execution_ledger IN SHARE UPDATE EXCLUSIVE MODE")
+        granting = threads.submit(grant)
+        while not roles.own("SELECT FROM pg_locks WHERE NOT granted"):
+            assert not granting.done()
+        # It ends with what a vacuum does: it writes to the table's row of pg_class in place,
+        # and waits for whoever has changed that.
+        vacuum.execute("ANALYZE ledger.execution_ledger")
+        vacuum.commit()
+        granting.result()
+
+    assert [found for found in check(roles.url) if not found.is_warning] == []
 
 
 def test_a_later_role_of_the_same_name_does_not_inherit_what_was_revoked(roles: Roles) -> None:
