@@ -25,7 +25,7 @@ from ledger.errors import PermissionMissing, SchemaNotReady, translate
 from ledger.models.base import SCHEMA, Base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection, Table
 
@@ -45,6 +45,7 @@ def differences(connection: Connection) -> list[Difference]:
         connection.execute(text("SET LOCAL quote_all_identifiers = off"))
         of_tables = list(_of_tables(connection))
         storage, rendering = _installed(connection)
+        _check_no_bodies(connection)
         facts = [(target, _facts(target, storage, rendering)) for target in DECLARED]
         routines = {
             fact.accepted[0].name
@@ -62,21 +63,35 @@ def differences(connection: Connection) -> list[Difference]:
 
 def problems_of(connection: Connection, target: DatabaseObject) -> list[str]:
     """What does not hold of one declared object."""
+    _check_no_bodies(connection)
     return _problems(connection, _facts(target, *_installed(connection)))
 
 
-def _problems(connection: Connection, facts: list[Fact]) -> list[str]:
-    # A body is compared whether or not what it names is still there: that is its own problem.
+def _check_no_bodies(connection: Connection) -> None:
+    """A body is compared whether or not what it names is still there: that is its own problem."""
     connection.execute(text("SET LOCAL check_function_bodies = off"))
-    problems: list[str] = []
-    for fact in facts:
-        try:
-            with connection.begin_nested() as savepoint:
-                problems += fact.problems(connection)
-                savepoint.rollback()
-        except DBAPIError as error:
-            problems.append(_not_comparable(error))
+
+
+def _problems(connection: Connection, facts: list[Fact]) -> list[str]:
+    try:
+        return _compared(connection, facts)
+    except DBAPIError:
+        return [problem for fact in facts for problem in _compared_alone(connection, fact)]
+
+
+def _compared(connection: Connection, facts: list[Fact]) -> list[str]:
+    with connection.begin_nested() as savepoint:
+        problems = [problem for fact in facts for problem in fact.problems(connection)]
+        savepoint.rollback()
     return problems
+
+
+def _compared_alone(connection: Connection, fact: Fact) -> list[str]:
+    """So that one fact that cannot be compared hides no other."""
+    try:
+        return _compared(connection, [fact])
+    except DBAPIError as error:
+        return [_not_comparable(error)]
 
 
 def _installed(connection: Connection) -> tuple[Storage, Rendering]:
@@ -109,40 +124,44 @@ def _of_objects(
 
 def _of_tables(connection: Connection) -> Iterator[Difference]:
     with_policies = {target.name for target in DECLARED if isinstance(target, RowPolicy)}
-    for table in Base.metadata.sorted_tables:
-        found = shape_of(connection, f"{SCHEMA}.{table.name}")
+    tables = Base.metadata.sorted_tables
+    wanted = _wanted(connection, tables)
+    for name in (table.name for table in tables):
+        found = shape_of(connection, f"{SCHEMA}.{name}")
+        shape = wanted[name]
         if not found:
-            yield Difference(object=table.name, problem=f"table {table.name} is missing")
-            continue
-        try:
-            with connection.begin_nested() as savepoint:
-                wanted = _wanted(connection, table)
-                savepoint.rollback()
-        except DBAPIError as error:
-            yield Difference(object=table.name, problem=_not_comparable(error))
-            continue
-        if table.name in with_policies:
-            found = without_policies(found)
-        for problem in differing(wanted, found, f"table {table.name}"):
-            yield Difference(object=table.name, problem=problem)
+            yield Difference(object=name, problem=f"table {name} is missing")
+        elif isinstance(shape, DBAPIError):
+            yield Difference(object=name, problem=_not_comparable(shape))
+        else:
+            if name in with_policies:
+                found = without_policies(found)
+            for problem in differing(shape, found, f"table {name}"):
+                yield Difference(object=name, problem=problem)
 
 
-def _wanted(connection: Connection, table: Table) -> dict[str, str]:
-    """The table's shape, from a temporary one, which can only refer to temporary ones."""
+def _wanted(
+    connection: Connection, tables: Iterable[Table]
+) -> dict[str, dict[str, str] | DBAPIError]:
+    """Each table's shape, from a temporary one, or why that cannot be made.
+
+    Those that it refers to come before it, as temporary tables can only refer to such.
+    """
     copies = MetaData()
-    for needed in _referred(table):
-        needed.to_metadata(copies, schema="pg_temp")
-    for copy in copies.sorted_tables:
-        connection.execute(CreateTable(copy))
-    for index in copies.tables[f"pg_temp.{table.name}"].indexes:
-        connection.execute(CreateIndex(index))
-    return shape_of(connection, f"pg_temp.{table.name}")
-
-
-def _referred(table: Table) -> set[Table]:
-    """The table, and those that it refers to, however far."""
-    found = {table}
-    for key in table.foreign_keys:
-        if key.column.table not in found:
-            found |= _referred(key.column.table)
-    return found
+    for table in tables:
+        table.to_metadata(copies, schema="pg_temp")
+    wanted: dict[str, dict[str, str] | DBAPIError] = {}
+    with connection.begin_nested() as all_of_them:
+        for copy in copies.sorted_tables:
+            try:
+                with connection.begin_nested():
+                    connection.execute(CreateTable(copy))
+                    for index in copy.indexes:
+                        connection.execute(CreateIndex(index))
+                wanted[copy.name] = shape_of(connection, f"pg_temp.{copy.name}")
+            except DBAPIError as error:
+                referred = (wanted.get(key.column.table.name) for key in copy.foreign_keys)
+                of_those = (shape for shape in referred if isinstance(shape, DBAPIError))
+                wanted[copy.name] = next(of_those, error)
+        all_of_them.rollback()
+    return wanted

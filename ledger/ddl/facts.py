@@ -178,11 +178,14 @@ class TriggerIs:
             found, wanted = states[row[0]], states[self.enabled]
             yield f"trigger {self.name} on {self.table} is {found}, not {wanted}"
             return
+        twin = f"triggered_{self.table}"
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {twin} (LIKE ledger.{self.table})"
         )
-        connection.exec_driver_sql(_temporary(self.statement, self.table))
-        wanted_trigger = self._described(connection, f"pg_temp.{self.table}")
+        connection.exec_driver_sql(
+            self.statement.replace(f"ledger.{self.table}", f"pg_temp.{twin}", 1)
+        )
+        wanted_trigger = self._described(connection, f"pg_temp.{twin}")
         if row is not None and wanted_trigger is not None and row[1] != wanted_trigger[1]:
             yield f"trigger {self.name} on {self.table} was changed: {row[1]}"
 

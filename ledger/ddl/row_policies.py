@@ -108,11 +108,8 @@ class _PoliciesAre:
         for statement in self._wanted(granted):
             connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
         wanted, found = (
-            {
-                row.polname: tuple(row)
-                for row in connection.execute(_POLICIES, {"table": f"{schema}.{self.table}"})
-            }
-            for schema in ("pg_temp", "ledger")
+            {row.polname: tuple(row) for row in connection.execute(_POLICIES, {"table": table})}
+            for table in (self._beside, f"ledger.{self.table}")
         )
         for name in sorted(wanted.keys() | found.keys()):
             if name not in wanted:
@@ -125,12 +122,15 @@ class _PoliciesAre:
 
     def _wanted(self, granted: Iterable[Iterable[str]]) -> Iterator[str]:
         """What makes a table beside it that has the policies that this one should have."""
-        beside = f"pg_temp.{self.table}"
-        yield f"CREATE TEMPORARY TABLE {self.table} (LIKE ledger.{self.table})"
-        yield _of_everybody(beside, self.rule)
+        yield f"CREATE TABLE {self._beside} (LIKE ledger.{self.table})"
+        yield _of_everybody(self._beside, self.rule)
         for role, quoted, kind in granted:
             if (policy := self.rule.by_kind.get(kind)) is not None:
-                yield _of_role(beside, role, quoted, kind, policy)
+                yield _of_role(self._beside, role, quoted, kind, policy)
+
+    @property
+    def _beside(self) -> str:
+        return f"pg_temp.shown_{self.table}"
 
 
 def drop(target: RowPolicy) -> list[Step]:
