@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    bindparam,
     case,
     cast,
     column,
@@ -54,7 +55,7 @@ from ledger.models.telemetry import (
 )
 from ledger.queries.query import AnySelect
 from ledger.settings import Storage
-from ledger.window import HOUR, Window
+from ledger.window import HOUR
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -75,11 +76,15 @@ TOTALS: Final = "totals"
 """The ``level`` of the one row that is about the whole comparison."""
 
 
+COMPARED_FROM: Final = bindparam("compared_from", type_=TIMESTAMP(timezone=True))
+COMPARED_UNTIL: Final = bindparam("compared_until", type_=TIMESTAMP(timezone=True))
+"""The hours that one execution of the statement compares."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Which hours to compare, of whom, in which database."""
+    """Whose hours to compare, in which database."""
 
-    hours: Window
     user_id: UUID | None
     storage: Storage
     rendering: Rendering
@@ -104,7 +109,7 @@ class Comparison:
     def _kept_from(self) -> ColumnElement[datetime]:
         """Retention may have moved on since the hours were chosen."""
         return func.greatest(
-            literal(self.hours.start, TIMESTAMP(timezone=True)),
+            COMPARED_FROM,
             select(func.ledger.raw_from(type_=TIMESTAMP(timezone=True))).scalar_subquery(),
             type_=TIMESTAMP(timezone=True),
         )
@@ -114,8 +119,8 @@ class Comparison:
     ) -> ColumnElement[bool]:
         """Whether a row is in the hours and of the user, and its hour does not await a refresh."""
         conditions = [
-            moment >= self.hours.start,
-            moment < self.hours.end,
+            moment >= COMPARED_FROM,
+            moment < COMPARED_UNTIL,
             moment >= self._kept_from,
         ]
         if self.user_id is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trust_in_each_transaction
-from ledger.maintenance.comparison import TOTALS, Comparison
+from ledger.maintenance.comparison import COMPARED_FROM, COMPARED_UNTIL, TOTALS, Comparison
 from ledger.maintenance.connection import compile_nothing, plan_for_all_rows
 from ledger.maintenance.reconciliation import Difference, Reconciliation
 from ledger.maintenance.standing import standing
@@ -47,18 +47,18 @@ def reconcile(
     compared_from = comparable.start
     requests = left_out = found = 0
     differences: list[Difference] = []
+    # Made once: to make it takes longer than PostgreSQL takes to compare a quiet day.
+    statement = Comparison(
+        user_id=scope.user_id, storage=known.installed.storage, rendering=rendering
+    ).statement()
     for hours in _parts(comparable):
-        comparison = Comparison(
-            hours=hours,
-            user_id=scope.user_id,
-            storage=known.installed.storage,
-            rendering=rendering,
-        )
         with connection.begin():
             compile_nothing(connection)
             plan_for_all_rows(connection)
             rows = connection.execute(
-                comparison.statement(), execution_options={"yield_per": _ROWS_AT_A_TIME}
+                statement,
+                {COMPARED_FROM.key: hours.start, COMPARED_UNTIL.key: hours.end},
+                execution_options={"yield_per": _ROWS_AT_A_TIME},
             )
             for row in rows:
                 if row.level == TOTALS:
