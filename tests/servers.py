@@ -68,15 +68,28 @@ class Server(ABC):
         while self._leave:
             self._leave.pop()()
 
+    @cached_property
+    def _maintenance(self) -> psycopg.Connection[Any]:
+        """Kept, as each test makes a database and drops it."""
+        connection = psycopg.connect(libpq(self.url), autocommit=True)
+        self._leave.append(connection.close)
+        return connection
+
     def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """The rows of one statement, run outside a transaction as a superuser."""
-        url = self.url if database is None else self.url.set(database=database)
-        with psycopg.connect(libpq(url), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description is not None else []
+        if database is None:
+            return _rows(self._maintenance, statement)
+        url = libpq(self.url.set(database=database))
+        with psycopg.connect(url, autocommit=True) as connection:
+            return _rows(connection, statement)
 
     @abstractmethod
     def _start(self) -> URL: ...
+
+
+def _rows(connection: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(statement.encode())
+    return cursor.fetchall() if cursor.description is not None else []
 
 
 class Embedded(Server):

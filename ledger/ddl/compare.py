@@ -158,7 +158,7 @@ def _wanted(
                     connection.execute(CreateTable(copy))
                     for index in copy.indexes:
                         connection.execute(CreateIndex(index))
-                wanted[copy.name] = shape_of(connection, f"pg_temp.{copy.name}")
+                    wanted[copy.name] = shape_of(connection, f"pg_temp.{copy.name}")
             except DBAPIError as error:
                 referred = (wanted.get(key.column.table.name) for key in copy.foreign_keys)
                 of_those = (shape for shape in referred if isinstance(shape, DBAPIError))
