@@ -9,14 +9,13 @@ from alembic.operations.ops import DropIndexOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, MetaData, text
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.compare import problems_of
 from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, TimeSeries
 from ledger.ddl.operations import ChangeObject
 from ledger.ddl.running_sums import table_names
-from ledger.ddl.shapes import indexes_of
+from ledger.ddl.shapes import indexes_of, make_table
 from ledger.models.base import SCHEMA
 from ledger.models.billing import TokenUsage
 
@@ -128,9 +127,7 @@ def _differing(connection: Connection, table: Table) -> Iterator[Index]:
             for each in temporary.constraints
             if isinstance(each, (CheckConstraint, ForeignKeyConstraint))
         }
-        connection.execute(CreateTable(temporary))
-        for index in temporary.indexes:
-            connection.execute(CreateIndex(index))
+        make_table(connection, temporary)
         wanted = indexes_of(connection, f"pg_temp.{table.name}")
         savepoint.rollback()
     found = indexes_of(connection, f"{SCHEMA}.{table.name}")

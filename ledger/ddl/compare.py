@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import MetaData, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger.ddl.declared import DECLARED
 from ledger.ddl.difference import NOT_BY_THIS_ROLE, Difference
@@ -17,7 +16,7 @@ from ledger.ddl.objects import RowPolicy
 from ledger.ddl.operations import RENDERERS
 from ledger.ddl.rendering import rendering_of
 from ledger.ddl.search_path import trusted
-from ledger.ddl.shapes import shape_of
+from ledger.ddl.shapes import make_table, shape_of
 from ledger.ddl.storage import recorded
 from ledger.ddl.strangers import strangers
 from ledger.ddl.warnings import warnings
@@ -155,9 +154,7 @@ def _wanted(
         for copy in copies.sorted_tables:
             try:
                 with connection.begin_nested():
-                    connection.execute(CreateTable(copy))
-                    for index in copy.indexes:
-                        connection.execute(CreateIndex(index))
+                    make_table(connection, copy)
                     wanted[copy.name] = shape_of(connection, f"pg_temp.{copy.name}")
             except DBAPIError as error:
                 referred = (wanted.get(key.column.table.name) for key in copy.foreign_keys)

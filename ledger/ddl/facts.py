@@ -34,8 +34,9 @@ class Fact(Protocol):
         """In a person's words, what does not hold; nothing where it does."""
 
 
-def _temporary(sql: str, name: str) -> str:
-    return sql.replace(f"ledger.{name}", f"pg_temp.{name}", 1)
+def _temporary(sql: str, name: str, other: str | None = None) -> str:
+    """What makes the same of, or on, a temporary object by this name, or by another."""
+    return sql.replace(f"ledger.{name}", f"pg_temp.{other or name}", 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +183,7 @@ class TriggerIs:
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {twin} (LIKE ledger.{self.table})"
         )
-        connection.exec_driver_sql(
-            self.statement.replace(f"ledger.{self.table}", f"pg_temp.{twin}", 1)
-        )
+        connection.exec_driver_sql(_temporary(self.statement, self.table, twin))
         wanted_trigger = self._described(connection, f"pg_temp.{twin}")
         if row is not None and wanted_trigger is not None and row[1] != wanted_trigger[1]:
             yield f"trigger {self.name} on {self.table} was changed: {row[1]}"

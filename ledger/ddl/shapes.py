@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, TextClause
+    from sqlalchemy import Connection, Table, TextClause
 
 _COLUMNS = """
 SELECT 'column ' || attname, format_type(atttypid, atttypmod)
@@ -48,6 +49,13 @@ _INDEXES_ALONE = text(_INDEXES)
 
 _REFERRED = re.compile(r"\bREFERENCES (ledger|pg_temp(_\d+)?)\.")
 _PLACE = re.compile(r" ON (ONLY )?(\w+\.)?\w+ USING ")
+
+
+def make_table(connection: Connection, table: Table) -> None:
+    """Make the table and its indexes."""
+    connection.execute(CreateTable(table))
+    for index in table.indexes:
+        connection.execute(CreateIndex(index))
 
 
 def shape_of(connection: Connection, table: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ledger.errors import ConflictingRecord, InvalidArgument, PermissionMissing
 from ledger.queries.scope import ALL_USERS
 from ledger.repositories.ledger import Ledger
 from ledger.window import Window
-from tests.books import USER, Books, call, calls, opened
+from tests.books import SOMEBODY_WAITS, USER, Books, call, calls, opened
 from tests.databases import Databases, Target
 from tests.roles import Role, Roles, roles_of
 from tests.servers import libpq
@@ -170,7 +170,7 @@ def test_a_grant_and_a_vacuum_do_not_stand_in_each_others_way(
     with psycopg.connect(libpq(make_url(roles.url))) as vacuum, ThreadPoolExecutor(1) as threads:
         vacuum.execute("LOCK TABLE ledger.execution_ledger IN SHARE UPDATE EXCLUSIVE MODE")
         granting = threads.submit(grant)
-        while not roles.own("SELECT FROM pg_locks WHERE NOT granted"):
+        while not roles.own(f"SELECT WHERE {SOMEBODY_WAITS}"):
             assert not granting.done()
         # It ends with what a vacuum does: it writes to the table's row of pg_class in place,
         # and waits for whoever has changed that.
