@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from ledger.ddl.facts import view_text
+from ledger.ddl.facts import Compared, Fact, making_view, view_text
 from ledger.ddl.shapes import indexes_of
 
 if TYPE_CHECKING:
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AggregateIs:
+class AggregateIs(Fact):
     """The continuous aggregate is there with this query, and reads up to the latest row."""
 
     name: str
     query: str
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        row = connection.execute(
+    def making(self, _: Connection, /) -> Iterator[tuple[str, str]]:
+        yield making_view(self.name, self.query)
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        row = compared.connection.execute(
             text(
                 "SELECT view_definition, materialized_only FROM"
                 " timescaledb_information.continuous_aggregates"
@@ -36,7 +39,7 @@ class AggregateIs:
         if row is None:
             yield f"continuous aggregate {self.name} is missing"
             return
-        if _without_space(row[0]) != _without_space(view_text(connection, self.query)):
+        if _without_space(row[0]) != _without_space(view_text(compared, self.name)):
             yield f"continuous aggregate {self.name} was changed"
         if row[1]:
             yield f"continuous aggregate {self.name} has lost real-time aggregation"
@@ -47,12 +50,13 @@ def _without_space(sql: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunksHaveIndexes:
+class ChunksHaveIndexes(Fact):
     """Each chunk of the hypertable has each of its indexes, valid."""
 
     table: str
 
-    def problems(self, connection: Connection) -> Iterator[str]:
+    def problems(self, compared: Compared) -> Iterator[str]:
+        connection = compared.connection
         chunks = connection.execute(
             text(
                 "SELECT format('%I.%I', chunk_schema, chunk_name)"

@@ -10,12 +10,12 @@ from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, MetaData, text
 
-from ledger.ddl.compare import problems_of
+from ledger.ddl.compare import amiss
 from ledger.ddl.declared import DECLARED, RUNNING_SUMS
 from ledger.ddl.objects import ConcurrentIndex, CoveringIndex, TimeSeries
 from ledger.ddl.operations import ChangeObject
 from ledger.ddl.running_sums import table_names
-from ledger.ddl.shapes import indexes_of, make_table
+from ledger.ddl.shapes import indexes_of, made
 from ledger.models.base import SCHEMA
 from ledger.models.billing import TokenUsage
 
@@ -79,9 +79,7 @@ def _objects(
 ) -> PriorityDispatchResult:
     connection = context.connection
     assert connection is not None, "autogenerate compares with a database"
-    for target in DECLARED:
-        if problems_of(connection, target):
-            operations.ops.append(ChangeObject(target, target))
+    operations.ops += (ChangeObject(target, target) for target in amiss(connection))
     return PriorityDispatchResult.CONTINUE
 
 
@@ -127,7 +125,8 @@ def _differing(connection: Connection, table: Table) -> Iterator[Index]:
             for each in temporary.constraints
             if isinstance(each, (CheckConstraint, ForeignKeyConstraint))
         }
-        make_table(connection, temporary)
+        for element in made(temporary):
+            connection.execute(element)
         wanted = indexes_of(connection, f"pg_temp.{table.name}")
         savepoint.rollback()
     found = indexes_of(connection, f"{SCHEMA}.{table.name}")

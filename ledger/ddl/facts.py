@@ -1,121 +1,142 @@
 """What can be seen to hold in a database that has an object, asked in the server's own words.
 
-What is wanted is made as temporary objects in a savepoint that is rolled back, and described
-by the same catalogue functions as what is there, so that no SQL has to be parsed.
+What is wanted is made as temporary objects, and described by the same catalogue functions as
+what is there, so that no SQL has to be parsed.
 """
 
 from __future__ import annotations
 
-import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from sqlalchemy import text
+from typing import TYPE_CHECKING
 
 from ledger.ddl.routines import acts_as_owner, create_routine
-from ledger.ddl.shapes import shape_of
-from ledger.ddl.steps import AS_IT_IS, literal
+from ledger.ddl.steps import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Connection
 
+    from ledger.ddl.described import Described
     from ledger.ddl.objects import Routine
-
-_PLACE_OF_TRIGGER = re.compile(r" ON (\w+\.)?\w+ ")
-_PLACE_OF_ROUTINE = re.compile(r"\A(CREATE OR REPLACE \w+ )\w+\.")
-
-
-class Fact(Protocol):
-    """Something that holds, or about which there is a problem to report."""
-
-    def problems(self, connection: Connection) -> Iterator[str]:
-        """In a person's words, what does not hold; nothing where it does."""
-
-
-def _temporary(sql: str, name: str, other: str | None = None) -> str:
-    """What makes the same of, or on, a temporary object by this name, or by another."""
-    return sql.replace(f"ledger.{name}", f"pg_temp.{other or name}", 1)
+    from ledger.ddl.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutineIs:
+class Compared:
+    """What facts are told by."""
+
+    connection: Connection
+    there: Described
+    """In the ledger's schema."""
+    wanted: Described
+    """The temporary objects."""
+    answers: Mapping[str, bool | None]
+    """By the query."""
+
+
+class Fact(ABC):
+    """Something that holds, or about which there is a problem to report."""
+
+    __slots__ = ()
+
+    @property
+    def about(self) -> str:
+        """The relation or routine of the ledger whose description it is told by."""
+        return ""
+
+    def making(self, _: Connection, /) -> Iterable[tuple[str, str]]:
+        """Temporary objects as they are wanted: each one's name, and a statement that makes it.
+
+        Those of all facts stand beside each other; a statement that several have is run once.
+        """
+        return ()
+
+    def asking(self) -> Iterable[str]:
+        """Queries of one boolean that it is told by."""
+        return ()
+
+    @abstractmethod
+    def problems(self, compared: Compared) -> Iterator[str]:
+        """In a person's words, what does not hold; nothing where it does."""
+
+
+def _temporary(sql: str, name: str, other: str) -> str:
+    """What makes the same of, or on, a temporary object by the other name."""
+    return sql.replace(f"ledger.{name}", f"pg_temp.{other}", 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutineIs(Fact):
     """The routine is there, and is one of the accepted texts."""
 
     accepted: tuple[Routine, ...]
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        name = self.accepted[0].name
-        rows = connection.execute(_ROUTINE, {"name": name, "schema": "ledger"}).scalars().all()
-        if not rows:
-            yield f"routine {name} is missing"
-            return
-        wanted = [self._described(connection, routine) for routine in self.accepted]
-        if len(rows) > 1:
-            yield f"routine {name} is there {len(rows)} times, with different arguments"
-        elif _without_place(rows[0]) not in wanted:
-            yield f"routine {name} was changed"
+    @property
+    def about(self) -> str:
+        return self.accepted[0].name
 
-    @staticmethod
-    def _described(connection: Connection, routine: Routine) -> str:
-        sql = _temporary(create_routine(routine).sql, routine.name)
-        connection.exec_driver_sql(sql, execution_options=AS_IT_IS)
-        described = connection.execute(_ROUTINE, {"name": routine.name, "schema": None})
-        return _without_place(described.scalars().one())
+    def making(self, _: Connection, /) -> Iterator[tuple[str, str]]:
+        for name, routine in self._accepted().items():
+            yield name, _temporary(create_routine(routine).sql, routine.name, name)
 
+    def problems(self, compared: Compared) -> Iterator[str]:
+        found = compared.there.routines.get(self.about, ())
+        wanted = [words for name in self._accepted() for words in compared.wanted.routines[name]]
+        if not found:
+            yield f"routine {self.about} is missing"
+        elif len(found) > 1:
+            yield f"routine {self.about} is there {len(found)} times, with different arguments"
+        elif found[0] not in wanted:
+            yield f"routine {self.about} was changed"
 
-def _without_place(routine: str) -> str:
-    """The routine's own schema alone: one that its body names is part of what it does."""
-    return _PLACE_OF_ROUTINE.sub(r"\1", routine)
-
-
-_ROUTINE = text(
-    "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE proname = :name AND pronamespace ="
-    " coalesce(to_regnamespace(cast(:schema AS text)), pg_my_temp_schema())::oid"
-)
+    def _accepted(self) -> dict[str, Routine]:
+        return {f"{each.name}_{place}": each for place, each in enumerate(self.accepted)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViewIs:
+class ViewIs(Fact):
     """The view is there with this query, and with security_barrier where it must have it."""
 
     name: str
     query: str
     is_barrier: bool
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        row = connection.execute(
-            text(
-                "SELECT pg_get_viewdef(oid), ARRAY(SELECT option_name::text"
-                " FROM pg_options_to_table(reloptions) WHERE option_value::boolean)"
-                " FROM pg_class WHERE oid = to_regclass(:name) AND relkind = 'v'"
-            ),
-            {"name": f"ledger.{self.name}"},
-        ).first()
-        if row is None:
+    @property
+    def about(self) -> str:
+        return self.name
+
+    def making(self, _: Connection, /) -> Iterator[tuple[str, str]]:
+        yield making_view(self.name, self.query)
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        if (found := compared.there.views.get(self.name)) is None:
             yield f"view {self.name} is missing"
             return
-        if row[0] != view_text(connection, self.query):
+        query, options = found
+        if query != view_text(compared, self.name):
             yield f"view {self.name} was changed"
-        if self.is_barrier and "security_barrier" not in row[1]:
+        if self.is_barrier and "security_barrier" not in options:
             yield f"view {self.name} has lost security_barrier"
-        if "security_invoker" in row[1]:
+        if "security_invoker" in options:
             yield f"view {self.name} reads with its reader's rights (security_invoker)"
 
 
-def view_text(connection: Connection, query: str) -> str:
-    """The query as the server writes it."""
-    connection.exec_driver_sql(
-        f"CREATE OR REPLACE TEMPORARY VIEW wanted_view AS {query}", execution_options=AS_IT_IS
-    )
-    described = connection.scalar(text("SELECT pg_get_viewdef('pg_temp.wanted_view'::regclass)"))
-    connection.exec_driver_sql("DROP VIEW pg_temp.wanted_view")
-    return str(described)
+def making_view(name: str, query: str) -> tuple[str, str]:
+    """The name of a view of that query, and the statement that makes it."""
+    wanted = f"wanted_{name}"
+    return wanted, f"CREATE TEMPORARY VIEW {wanted} AS {query}"
+
+
+def view_text(compared: Compared, name: str) -> str:
+    """The query of the wanted view as the server writes it."""
+    query, _ = compared.wanted.views[f"wanted_{name}"]
+    return query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableIs:
+class TableIs(Fact):
     """The table is there with the columns, constraints and indexes these statements make."""
 
     name: str
@@ -123,20 +144,32 @@ class TableIs:
     has_policies: bool = False
     """Whether row level security is somebody else's to look at."""
 
-    def problems(self, connection: Connection) -> Iterator[str]:
+    @property
+    def about(self) -> str:
+        return self.name
+
+    def making(self, _: Connection, /) -> Iterator[tuple[str, str]]:
         for statement in self.statements:
-            connection.exec_driver_sql(_temporary(statement, self.name), execution_options=AS_IT_IS)
-        wanted = shape_of(connection, f"pg_temp.{self.name}")
-        found = shape_of(connection, f"ledger.{self.name}")
-        if not found:
-            yield f"table {self.name} is missing"
-            return
-        yield from differing(
-            wanted, without_policies(found) if self.has_policies else found, f"table {self.name}"
-        )
+            yield self.name, _temporary(statement, self.name, self.name)
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        yield from table_problems(compared, self.name, has_policies=self.has_policies)
 
 
-def without_policies(shape: dict[str, str]) -> dict[str, str]:
+def table_problems(compared: Compared, name: str, *, has_policies: bool) -> Iterator[str]:
+    """Where the table is not as the temporary one of its name.
+
+    Where it ``has_policies``, row level security is somebody else's to look at.
+    """
+    if (found := compared.there.shapes.get(name)) is None:
+        yield f"table {name} is missing"
+        return
+    if has_policies:
+        found = without_policies(found)
+    yield from differing(compared.wanted.shapes[name], found, f"table {name}")
+
+
+def without_policies(shape: Shape) -> Shape:
     """A table's shape but for row level security."""
     return {
         part: words
@@ -145,7 +178,7 @@ def without_policies(shape: dict[str, str]) -> dict[str, str]:
     }
 
 
-def differing(wanted: dict[str, str], found: dict[str, str], where: str) -> Iterator[str]:
+def differing(wanted: Shape, found: Shape, where: str) -> Iterator[str]:
     """Problems of a table: what is missing, surplus, or described otherwise."""
     for part in sorted(wanted.keys() | found.keys()):
         if part not in found:
@@ -157,7 +190,7 @@ def differing(wanted: dict[str, str], found: dict[str, str], where: str) -> Iter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerIs:
+class TriggerIs(Fact):
     """The trigger is there as the statement makes it, and fires as it should."""
 
     table: str
@@ -165,50 +198,47 @@ class TriggerIs:
     statement: str
     enabled: str
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        row = self._described(connection, f"ledger.{self.table}")
-        if row is None:
-            yield f"trigger {self.name} on {self.table} is missing"
-        elif row[0] != self.enabled:
-            states = {
-                "D": "disabled",
-                "O": "on origin only",
-                "R": "on replicas only",
-                "A": "always",
-            }
-            found, wanted = states[row[0]], states[self.enabled]
-            yield f"trigger {self.name} on {self.table} is {found}, not {wanted}"
-            return
-        twin = f"triggered_{self.table}"
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {twin} (LIKE ledger.{self.table})"
-        )
-        connection.exec_driver_sql(_temporary(self.statement, self.table, twin))
-        wanted_trigger = self._described(connection, f"pg_temp.{twin}")
-        if row is not None and wanted_trigger is not None and row[1] != wanted_trigger[1]:
-            yield f"trigger {self.name} on {self.table} was changed: {row[1]}"
+    @property
+    def about(self) -> str:
+        return self.table
 
-    def _described(self, connection: Connection, table: str) -> tuple[str, str] | None:
-        """When it fires, and what it is, wherever its table lies."""
-        row = connection.execute(
-            text(
-                "SELECT tgenabled::text, pg_get_triggerdef(oid) FROM pg_trigger"
-                " WHERE tgrelid = to_regclass(:table) AND tgname = :name"
-            ),
-            {"table": table, "name": self.name},
-        ).first()
-        return None if row is None else (row[0], _PLACE_OF_TRIGGER.sub(" ON table ", row[1]))
+    def making(self, _: Connection, /) -> Iterator[tuple[str, str]]:
+        twin = self._twin
+        yield twin, f"CREATE TEMPORARY TABLE {twin} (LIKE ledger.{self.table})"
+        yield twin, _temporary(self.statement, self.table, twin)
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        if (found := compared.there.triggers.get((self.table, self.name))) is None:
+            yield f"trigger {self.name} on {self.table} is missing"
+            return
+        fires, words = found
+        if fires != self.enabled:
+            is_, wanted = _STATES[fires], _STATES[self.enabled]
+            yield f"trigger {self.name} on {self.table} is {is_}, not {wanted}"
+        elif words != compared.wanted.triggers[self._twin, self.name][1]:
+            yield f"trigger {self.name} on {self.table} was changed: {words}"
+
+    @property
+    def _twin(self) -> str:
+        """Another table than the wanted one, on which triggers of several facts may be."""
+        return f"triggered_{self.table}"
+
+
+_STATES = {"D": "disabled", "O": "on origin only", "R": "on replicas only", "A": "always"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holds:
+class Holds(Fact):
     """A query of one boolean is true; NULL, no row and false are the problem."""
 
     query: str
     otherwise: str
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        if not connection.exec_driver_sql(self.query, execution_options=AS_IT_IS).scalar():
+    def asking(self) -> Iterator[str]:
+        yield self.query
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        if not compared.answers[self.query]:
             yield self.otherwise
 
 

@@ -14,23 +14,19 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
-from ledger.ddl.facts import Fact, Holds
+from ledger.ddl.facts import Compared, Fact, Holds
 from ledger.ddl.scopes import NARROWED_TO
 from ledger.ddl.steps import AS_IT_IS, Step, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
     from ledger.ddl.objects import RowPolicy
 
-_POLICIES = text(
-    "SELECT polname, polpermissive, polcmd::text, polroles, pg_get_expr(polqual, polrelid),"
-    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = to_regclass(:table)"
-)
 _GRANTED = text(
-    "SELECT DISTINCT role, quote_ident(role), kind FROM ledger.role_scopes"
+    "SELECT DISTINCT role, quote_ident(role) AS quoted, kind FROM ledger.role_scopes"
     " JOIN pg_roles ON rolname = role WHERE project_id IS NULL OR :knows_projects"
 )
 
@@ -96,21 +92,32 @@ def _of_role(table: str, role: str, quoted: str, kind: str, policy: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PoliciesAre:
+class _PoliciesAre(Fact):
     """Everybody has the policy of the scopes, roles have those of their grants, and no other."""
 
     table: str
     rule: Rule
 
-    def problems(self, connection: Connection) -> Iterator[str]:
-        granted = connection.execute(_GRANTED, {"knows_projects": _knows_projects(self.rule)}).all()
+    @property
+    def about(self) -> str:
+        return self.table
+
+    def making(self, connection: Connection, /) -> Iterator[tuple[str, str]]:
+        """A table beside it that has the policies that this one should have."""
+        beside = f"pg_temp.{self._beside}"
+        yield self._beside, f"CREATE TABLE {beside} (LIKE ledger.{self.table})"
+        yield self._beside, _of_everybody(beside, self.rule)
+        for role, quoted, kind in self._granted(connection):
+            if (policy := self.rule.by_kind.get(kind)) is not None:
+                yield self._beside, _of_role(beside, role, quoted, kind, policy)
+
+    def problems(self, compared: Compared) -> Iterator[str]:
+        wanted = compared.wanted.policies.get(self._beside, {})
+        found = compared.there.policies.get(self.table, {})
+        if wanted == found:
+            return
+        granted = self._granted(compared.connection)
         grants = {_name(role, kind): f"{role} --as {kind}" for role, _, kind in granted}
-        for statement in self._wanted(granted):
-            connection.exec_driver_sql(statement, execution_options=AS_IT_IS)
-        wanted, found = (
-            {row.polname: tuple(row) for row in connection.execute(_POLICIES, {"table": table})}
-            for table in (self._beside, f"ledger.{self.table}")
-        )
         for name in sorted(wanted.keys() | found.keys()):
             if name not in wanted:
                 yield f"{self.table} has a policy that no grant made: {name}"
@@ -120,17 +127,14 @@ class _PoliciesAre:
             elif wanted[name] != found[name]:
                 yield f"policy {name} on {self.table} was changed"
 
-    def _wanted(self, granted: Iterable[Iterable[str]]) -> Iterator[str]:
-        """What makes a table beside it that has the policies that this one should have."""
-        yield f"CREATE TABLE {self._beside} (LIKE ledger.{self.table})"
-        yield _of_everybody(self._beside, self.rule)
-        for role, quoted, kind in granted:
-            if (policy := self.rule.by_kind.get(kind)) is not None:
-                yield _of_role(self._beside, role, quoted, kind, policy)
+    def _granted(self, connection: Connection) -> list[tuple[str, str, str]]:
+        asked = {"knows_projects": _knows_projects(self.rule)}
+        granted = connection.execute(_GRANTED, asked)
+        return [(row.role, row.quoted, row.kind) for row in granted]
 
     @property
     def _beside(self) -> str:
-        return f"pg_temp.shown_{self.table}"
+        return f"shown_{self.table}"
 
 
 def drop(target: RowPolicy) -> list[Step]:

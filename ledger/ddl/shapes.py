@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table, TextClause
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy import Connection, Table
+
+Shape = Mapping[str, str]
+"""What a table has, by "column ...", "constraint ...", "index ..."."""
 
 _COLUMNS = """
-SELECT 'column ' || attname, format_type(atttypid, atttypmod)
+SELECT tables.name, 'column ' || attname, format_type(atttypid, atttypmod)
   || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END
   || CASE WHEN EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'n'
     AND conkey = ARRAY[attnum] AND NOT convalidated) THEN ' (not validated)' ELSE '' END
@@ -21,54 +28,65 @@ SELECT 'column ' || attname, format_type(atttypid, atttypmod)
   || CASE WHEN attcollation = (SELECT typcollation FROM pg_type WHERE oid = atttypid) THEN ''
     ELSE ' COLLATE ' || attcollation::regcollation END
   || CASE attidentity WHEN '' THEN '' WHEN 'a' THEN ' IDENTITY ALWAYS' ELSE ' IDENTITY' END
-FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped"""
+FROM tables JOIN pg_attribute ON attrelid = tables.oid
+LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attnum > 0 AND NOT attisdropped"""
 
 _CONSTRAINTS = """
-SELECT 'constraint ' || conname, pg_get_constraintdef(oid)
+SELECT tables.name, 'constraint ' || conname, pg_get_constraintdef(c.oid)
   || CASE WHEN convalidated THEN '' ELSE ' (not validated)' END
-FROM pg_constraint WHERE conrelid = to_regclass(:table) AND contype <> 'n'"""
+FROM tables JOIN pg_constraint c ON conrelid = tables.oid WHERE contype <> 'n'"""
 
 _RULES = """
-SELECT 'policy ' || polname, 'row level security policy' FROM pg_policy
-WHERE polrelid = to_regclass(:table)
-UNION ALL SELECT 'rule ' || rulename, pg_get_ruledef(oid) FROM pg_rewrite
-WHERE ev_class = to_regclass(:table)
-UNION ALL SELECT 'row level security', 'enabled' FROM pg_class
-WHERE oid = to_regclass(:table) AND relrowsecurity
-UNION ALL SELECT 'persistence', 'unlogged' FROM pg_class
-WHERE oid = to_regclass(:table) AND relpersistence = 'u'"""
+SELECT tables.name, 'policy ' || polname, 'row level security policy'
+FROM tables JOIN pg_policy ON polrelid = tables.oid
+UNION ALL SELECT tables.name, 'rule ' || rulename, pg_get_ruledef(r.oid)
+FROM tables JOIN pg_rewrite r ON ev_class = tables.oid
+UNION ALL SELECT tables.name, 'row level security', 'enabled'
+FROM tables JOIN pg_class c ON c.oid = tables.oid WHERE relrowsecurity
+UNION ALL SELECT tables.name, 'persistence', 'unlogged'
+FROM tables JOIN pg_class c ON c.oid = tables.oid WHERE relpersistence = 'u'"""
 
 _INDEXES = """
-SELECT 'index ' || relname, pg_get_indexdef(indexrelid)
+SELECT tables.name, 'index ' || relname, pg_get_indexdef(indexrelid)
   || CASE WHEN indisvalid THEN '' ELSE ' (INVALID)' END
-FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass(:table)"""
+FROM tables JOIN pg_index ON indrelid = tables.oid JOIN pg_class c ON c.oid = indexrelid"""
 
-_SHAPE = text(f"{_COLUMNS} UNION ALL {_CONSTRAINTS} UNION ALL {_RULES} UNION ALL {_INDEXES}")
-_INDEXES_ALONE = text(_INDEXES)
+_SHAPES = (
+    "WITH tables AS (SELECT oid, relname AS name FROM pg_class"
+    " WHERE relnamespace = {schema} AND relname = ANY (:names)) "
+    f"{_COLUMNS} UNION ALL {_CONSTRAINTS} UNION ALL {_RULES} UNION ALL {_INDEXES}"
+)
+_INDEXES_ALONE = text(f"WITH tables AS (SELECT to_regclass(:table) AS oid, '' AS name) {_INDEXES}")
 
 _REFERRED = re.compile(r"\bREFERENCES (ledger|pg_temp(_\d+)?)\.")
 _PLACE = re.compile(r" ON (ONLY )?(\w+\.)?\w+ USING ")
 
 
-def make_table(connection: Connection, table: Table) -> None:
-    """Make the table and its indexes."""
-    connection.execute(CreateTable(table))
-    for index in table.indexes:
-        connection.execute(CreateIndex(index))
+def made(table: Table) -> tuple[CreateTable, *tuple[CreateIndex, ...]]:
+    """What makes the table and its indexes, where they are not there."""
+    return (
+        CreateTable(table, if_not_exists=True),
+        *(CreateIndex(index, if_not_exists=True) for index in table.indexes),
+    )
 
 
-def shape_of(connection: Connection, table: str) -> dict[str, str]:
-    """What the table has, by "column ...", "constraint ...", "index ..."; empty of no table."""
-    return _placeless(connection, _SHAPE, table)
+def shapes_of(connection: Connection, schema: str, names: Collection[str]) -> Mapping[str, Shape]:
+    """Those of the relations of these names in the schema, which is SQL."""
+    statement = text(_SHAPES.format(schema=schema))
+    shapes: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, part, words in connection.execute(statement, {"names": sorted(names)}):
+        shapes[name] |= _placeless([(part, words)])
+    return shapes
 
 
-def indexes_of(connection: Connection, table: str) -> dict[str, str]:
+def indexes_of(connection: Connection, table: str) -> Shape:
     """The table's indexes."""
-    return _placeless(connection, _INDEXES_ALONE, table)
+    found = connection.execute(_INDEXES_ALONE, {"table": table})
+    return _placeless((part, words) for _, part, words in found)
 
 
-def _placeless(connection: Connection, statement: TextClause, table: str) -> dict[str, str]:
+def _placeless(parts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Parts and what the server says of each; where the tables lie does not count."""
     return {
         part: (
@@ -76,5 +94,5 @@ def _placeless(connection: Connection, statement: TextClause, table: str) -> dic
             if part.startswith("index ")
             else _REFERRED.sub("REFERENCES ", words)
         )
-        for part, words in connection.execute(statement, {"table": table})
+        for part, words in parts
     }

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from ledger.ddl.compare import problems_of
+from ledger.ddl.compare import amiss
 from ledger.ddl.declared import DECLARED
 from ledger.ddl.migrate import check
 from ledger.ddl.objects import Retention
@@ -114,7 +114,7 @@ def test_only_what_keeps_each_level_as_long_as_the_one_below_is_allowed(
             assert after["wishes"] == kept
             if target.storage is Storage.TIMESCALE:
                 assert after["policies"] == {LEVELS[name]: keep for name, keep in kept.items()}
-            assert [p for r in RETENTIONS for p in problems_of(connection, r)] == []
+            assert amiss(connection, RETENTIONS) == []
 
 
 RETENTIONS = [declared for declared in DECLARED if isinstance(declared, Retention)]
