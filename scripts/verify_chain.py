@@ -40,7 +40,6 @@ from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 YEAR_2000, MICROSECOND = datetime(2000, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - in UTC
 EXACT = json.JSONDecoder(parse_int=Decimal, parse_float=Decimal)
@@ -67,11 +66,15 @@ def digest(data: bytes) -> bytes:
 
 def optional(cell: str) -> str | None:
     """What may be absent is JSON in the file, where an empty text is not the same as none."""
-    return str(json.loads(cell)) if cell else None
+    return str(EXACT.raw_decode(cell)[0]) if cell else None
 
 
 def number(value: int) -> bytes:
     return value.to_bytes(8, "big", signed=True)
+
+
+def uuid(cell: str) -> bytes:
+    return int(cell.replace("-", ""), 16).to_bytes(16, "big")
 
 
 def moment(cell: str) -> bytes:
@@ -89,8 +92,8 @@ def encoding(row: Mapping[str, str]) -> bytes:
         raise ValueError(f"hash version {row['hash_version']} is not known here")
     return b"".join(
         (
-            b"\x01" + UUID(row["project_id"]).bytes + number(int(row["sequence"])),
-            UUID(row["id"]).bytes + UUID(row["user_id"]).bytes,
+            b"\x01" + uuid(row["project_id"]) + number(int(row["sequence"])),
+            uuid(row["id"]) + uuid(row["user_id"]),
             moment(row["created_at"]) + moment(row["recorded_at"]),
             number(int(row["duration_ms"])) + sized(row["run_id"]),
             sized(optional(row["parent_run_id"])) + sized(row["agent_id"]),
@@ -111,8 +114,8 @@ def fault_of(row: Mapping[str, str], before: Chain) -> str:
         return "what it says is not what was hashed"
     if before.rows + 1 == before.kept.get("sequence") and hashed.hex() != before.kept["hash"]:
         return "up to it, history is not what the checkpoint saw; it was written anew"
-    total = EXACT.decode(row["cost_json"])["total"]
-    duration = EXACT.decode(row["execution_trace_json"])["duration_ms"]
+    total = EXACT.raw_decode(row["cost_json"])[0]["total"]
+    duration = EXACT.raw_decode(row["execution_trace_json"])[0]["duration_ms"]
     if (total, duration) != (Decimal(row["total_cost_cents"]), Decimal(row["duration_ms"])):
         return "total_cost_cents or duration_ms is not what cost_json and the trace say"
     return fault_of_payloads(row)
@@ -142,7 +145,7 @@ def fault_of_payloads(row: Mapping[str, str]) -> str:
             and ERASED_TRACE.fullmatch(row["execution_trace_json"])
         )
         return "" if is_empty else "it is erased, and its payloads are not what erasing leaves"
-    salt = bytes.fromhex(json.loads(row["salt"]))
+    salt = bytes.fromhex(EXACT.raw_decode(row["salt"])[0])
     changed = [
         name
         for name, text in payloads.items()
@@ -154,7 +157,7 @@ def fault_of_payloads(row: Mapping[str, str]) -> str:
 def erasure_of(row: Mapping[str, str]) -> tuple[int, int, bytes, bytes]:
     """The record of a row's erasure, as it is hashed."""
     place, sequence = int(row["erasure"]), int(row["sequence"])
-    encoded = b"\x02" + UUID(row["project_id"]).bytes + number(place) + number(sequence)
+    encoded = b"\x02" + uuid(row["project_id"]) + number(place) + number(sequence)
     encoded += moment(row["erased_at"]) + sized(row["erased_by"]) + sized(row["reason"])
     return place, sequence, encoded, bytes.fromhex(row["erasure_hash"])
 
