@@ -1,4 +1,4 @@
-"""Runs of agents by the million: 90 days, five projects, twenty agents, 0.9 KB of JSON each."""
+"""Runs of agents by the million: 90 days, five projects, twenty agents, 1.7 KB of JSON each."""
 
 from __future__ import annotations
 
@@ -36,8 +36,16 @@ BATCH: Final = 1_000
 APPEND: Final = "SELECT ledger.append_executions(%s::uuid[], %s::json)"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_STEPS: Final = ("validate_service", "build_docker_image", "push_to_registry", "deploy_kubernetes")
-"""Those of a run that completed; another ended with the second."""
+_STEPS: Final = (
+    ("validate_service", "shell"),
+    ("build_docker_image", "docker"),
+    ("push_to_registry", "registry"),
+    ("backup_database", "pg_dump"),
+    ("migrate_schema", "alembic"),
+    ("deploy_kubernetes", "kubectl"),
+    ("check_health", "http"),
+    ("notify_team", "slack"),
+)
 _INTENTS: Final = (
     "Deploy microservice to production",
     "Migrate schema with data validation",
@@ -74,8 +82,6 @@ class Runs:
         run_id = f"run-{self._name}-{next(self._numbers):08}"
         begun = ended - timedelta(seconds=random.randrange(60, 600))
         cents, calls = random.randrange(1, 4_000_000) / 10_000, random.randrange(900)
-        has_completed = status == "completed"
-        steps = _STEPS if has_completed else _STEPS[:2]
         return {
             "run_id": run_id,
             "project_id": random.choice(self._projects),
@@ -88,19 +94,19 @@ class Runs:
                 "environment": "production",
                 "ticket": f"https://tracker.example.com/browse/OPS-{random.randrange(90_000)}",
             },
-            "output": self._output() if has_completed else None,
+            "output": None if status == "aborted" else self._output(),
             "cost": {
                 "total": round(cents + calls, 4),
                 "breakdown": {"tokens": cents, "toolCalls": calls},
             },
             "trace": {
-                "steps": [self._step(begun, action) for action in steps],
+                "steps": [self._step(begun, *step) for step in _STEPS],
                 "duration_ms": random.randrange(500, 600_000),
-                "tool_calls": len(steps),
+                "tool_calls": len(_STEPS),
                 "api_calls": random.randrange(40),
             },
             "status": status,
-            "error_message": None if has_completed else _BROKEN,
+            "error_message": None if status == "completed" else _BROKEN,
             "parent_run_id": f"{run_id}-parent" if random.randrange(4) == 0 else None,
             "created_at": ended,
         }
@@ -114,11 +120,13 @@ class Runs:
             "latency_ms": self._random.random() * 900,
         }
 
-    def _step(self, begun: datetime, action: str) -> dict[str, Any]:
+    def _step(self, begun: datetime, action: str, tool: str) -> dict[str, Any]:
         return {
-            "timestamp": (begun + timedelta(seconds=self._random.randrange(60))).isoformat(),
             "action": action,
+            "tool": tool,
+            "timestamp": (begun + timedelta(seconds=self._random.randrange(60))).isoformat(),
             "duration_ms": self._random.randrange(20, 9_000),
+            "cost_cents": self._random.randrange(1, 90_000) / 10_000,
             "result": "success",
         }
 
