@@ -94,8 +94,8 @@ def _compared(connection: Connection, facts: Sequence[Fact]) -> list[list[str]]:
     with connection.begin_nested() as savepoint:
         # A body is compared whether or not what it names is still there: that is its own problem.
         connection.execute(text("SET LOCAL check_function_bodies = off"))
-        making = dict.fromkeys(each for fact in facts for each in fact.making(connection))
-        _run(connection, [statement for _, statement in making])
+        making = [each for fact in facts for each in fact.making(connection)]
+        _run(connection, dict.fromkeys(statement for _, statement in making))
         compared = Compared(
             connection=connection,
             there=described(connection, LEDGER, {fact.about for fact in facts}),

@@ -153,20 +153,12 @@ class TableIs(Fact):
             yield self.name, _temporary(statement, self.name, self.name)
 
     def problems(self, compared: Compared) -> Iterator[str]:
-        yield from table_problems(compared, self.name, has_policies=self.has_policies)
-
-
-def table_problems(compared: Compared, name: str, *, has_policies: bool) -> Iterator[str]:
-    """Where the table is not as the temporary one of its name.
-
-    Where it ``has_policies``, row level security is somebody else's to look at.
-    """
-    if (found := compared.there.shapes.get(name)) is None:
-        yield f"table {name} is missing"
-        return
-    if has_policies:
-        found = without_policies(found)
-    yield from differing(compared.wanted.shapes[name], found, f"table {name}")
+        if (found := compared.there.shapes.get(self.name)) is None:
+            yield f"table {self.name} is missing"
+            return
+        if self.has_policies:
+            found = without_policies(found)
+        yield from differing(compared.wanted.shapes[self.name], found, f"table {self.name}")
 
 
 def without_policies(shape: Shape) -> Shape:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from sqlalchemy import Connection, Table
 
@@ -76,23 +76,18 @@ def shapes_of(connection: Connection, schema: str, names: Collection[str]) -> Ma
     statement = text(_SHAPES.format(schema=schema))
     shapes: dict[str, dict[str, str]] = defaultdict(dict)
     for name, part, words in connection.execute(statement, {"names": sorted(names)}):
-        shapes[name] |= _placeless([(part, words)])
+        shapes[name][part] = _placeless(part, words)
     return shapes
 
 
 def indexes_of(connection: Connection, table: str) -> Shape:
     """The table's indexes."""
     found = connection.execute(_INDEXES_ALONE, {"table": table})
-    return _placeless((part, words) for _, part, words in found)
+    return {part: _placeless(part, words) for _, part, words in found}
 
 
-def _placeless(parts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Parts and what the server says of each; where the tables lie does not count."""
-    return {
-        part: (
-            _PLACE.sub(" USING ", words)
-            if part.startswith("index ")
-            else _REFERRED.sub("REFERENCES ", words)
-        )
-        for part, words in parts
-    }
+def _placeless(part: str, words: str) -> str:
+    """What the server says of a part; where the tables lie does not count."""
+    if part.startswith("index "):
+        return _PLACE.sub(" USING ", words)
+    return _REFERRED.sub("REFERENCES ", words)
