@@ -249,21 +249,23 @@ def test_the_pages_of_a_role_that_sees_all_are_read_alike(filled_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    "index, ask",
+    "index, ask, times",
     [
         (
             OF_AGENT[1],
             lambda ledger, window: ledger.audit.agent_cost_statistics("agent-0", window=window),
+            2,  # for its sums and for its bins
         ),
         (
             OF_PROJECT[1],
             lambda ledger, window: ledger.audit.project_execution_statistics(PROJECT, window),
+            1,
         ),
     ],
     ids=["agent", "project"],
 )
 def test_statistics_read_the_rows_of_days_that_are_cut_in_an_index_alone(
-    filled_url: str, index: str, ask: Callable[[Ledger, Window], object]
+    filled_url: str, index: str, ask: Callable[[Ledger, Window], object], times: int
 ) -> None:
     cut = Window(start=DAYS.start + timedelta(hours=7), end=DAYS.end - timedelta(hours=5))
     plan = plan_of(filled_url, lambda ledger: ask(ledger, cut))
@@ -271,8 +273,11 @@ def test_statistics_read_the_rows_of_days_that_are_cut_in_an_index_alone(
     assert {(node["Node Type"], node["Index Name"]) for node in scans} == {
         ("Index Only Scan", index)
     }, str(plan)
-    # Of two days as many as were cut off, in which the agent's are read for sums and for bins.
-    assert Reading.of(plan).rows <= 2 * (2 * 24 * 60), str(plan)
+    first_day, last_day = (
+        moment.replace(hour=0, minute=0, second=0) for moment in (cut.start, cut.end)
+    )
+    of_cut_days = first_day + timedelta(days=1) - cut.start + cut.end - last_day
+    assert Reading.of(plan).rows <= times * (of_cut_days // timedelta(minutes=1)), str(plan)
 
 
 SUMS: Final = f"""
